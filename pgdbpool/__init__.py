@@ -1,0 +1,41 @@
+"""pgdbpool: the connection pool that makes PostgreSQL effortless behind WSGI."""
+
+from pgdbpool.endpoint.connection import PooledConnection
+from pgdbpool.errors import (
+    AuthenticationFailed,
+    CommitUnknown,
+    ConnectionReleased,
+    EndpointDown,
+    NestedCheckout,
+    NoPrimary,
+    PoolClosed,
+    PoolError,
+    PoolExhausted,
+    PoolTimeout,
+    SettingsError,
+    TooManyConnections,
+    TooManyRequests,
+)
+from pgdbpool.pool import ConnectionPool
+from pgdbpool.settings import Settings
+
+__version__ = "2.0.0a1"
+
+__all__ = [
+    "AuthenticationFailed",
+    "CommitUnknown",
+    "ConnectionPool",
+    "ConnectionReleased",
+    "EndpointDown",
+    "NestedCheckout",
+    "NoPrimary",
+    "PoolClosed",
+    "PoolError",
+    "PoolExhausted",
+    "PoolTimeout",
+    "PooledConnection",
+    "Settings",
+    "SettingsError",
+    "TooManyConnections",
+    "TooManyRequests",
+]

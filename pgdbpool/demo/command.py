@@ -1,0 +1,79 @@
+"""The command line: what it takes and what it says about itself."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from pgdbpool import __version__
+from pgdbpool.demo.run import Options, run
+
+WORKERS = click.IntRange(1, 64)
+THREADS = click.IntRange(1, 256)
+PORT = click.IntRange(0, 65_535)
+SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
+SECONDS = click.FloatRange(min=1)
+
+
+@click.group(context_settings=SETTINGS)
+@click.version_option(__version__, prog_name="pgdbpool")
+def command() -> None:
+    """A connection pool for WSGI applications on PostgreSQL."""
+
+
+@command.command()
+@click.option(
+    "--dsn",
+    metavar="DSN",
+    help="Use this database (a connection string or URL) instead of an embedded "
+    "PostgreSQL. The demo works in a schema of its own, which it removes; it "
+    "cannot restart your server.",
+)
+@click.option(
+    "--workers", type=WORKERS, metavar="N", default=2, help="gunicorn workers."
+)
+@click.option(
+    "--threads", type=THREADS, metavar="N", default=4, help="Threads a worker."
+)
+@click.option(
+    "--port",
+    type=PORT,
+    metavar="N",
+    default=8000,
+    help="Where to serve on 127.0.0.1; 0 takes any free port.",
+)
+@click.option(
+    "--seconds",
+    type=SECONDS,
+    metavar="N",
+    help="Drive the shop for N seconds, restart PostgreSQL in the middle, check "
+    "every acknowledged write, and end.",
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="With --seconds: the last line of standard output is the result as JSON.",
+)
+def demo(
+    *,
+    dsn: str | None,
+    workers: int,
+    threads: int,
+    port: int,
+    seconds: float | None,
+    as_json: bool,
+) -> None:
+    """Run a small web shop on pooled connections.
+
+    Starts PostgreSQL in a temporary directory, fills a shop with 100,000 orders,
+    and serves it under gunicorn until Ctrl-C.
+
+    With --seconds a second process orders and reads as well-behaved clients do,
+    400 times a second at most, and PostgreSQL is restarted (-m fast) under it. The
+    exit status is 0 only if no request failed and no acknowledged write is missing.
+    """
+    if as_json and seconds is None:
+        raise click.UsageError("--json needs --seconds")
+    sys.exit(run(Options(dsn, workers, threads, port, seconds, as_json)))

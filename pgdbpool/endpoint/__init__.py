@@ -1,0 +1,1 @@
+"""One server: its entries, its connections, its sessions, its health."""

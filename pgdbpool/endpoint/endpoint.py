@@ -1,0 +1,175 @@
+"""One server: how to connect to it, what is open to it, how it is doing.
+
+Nothing in here knows that there may be other servers. What is guarded by the
+pool's lock says so; `connect` does I/O and is called without it.
+"""
+
+import enum
+import os
+import random
+from collections import deque
+from collections.abc import Mapping
+from typing import Final
+
+import psycopg2
+
+from pgdbpool.endpoint import identity, session
+from pgdbpool.endpoint.connection import PooledConnection, pooled
+from pgdbpool.endpoint.entry import Entry
+from pgdbpool.endpoint.health import Health
+from pgdbpool.endpoint.state import Reason, State, move
+from pgdbpool.settings import Settings
+from pgdbpool.watchdog import guarded
+
+# So that a dead peer is noticed; whatever the user or the environment set
+# stays. Units are libpq's (manual, "Parameter Key Words").
+SAFE_DEFAULTS: Final[dict[str, str]] = {
+    "connect_timeout": "5",
+    "keepalives": "1",
+    "keepalives_idle": "15",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+}
+IN_ENVIRONMENT: Final = {"connect_timeout": "PGCONNECT_TIMEOUT"}
+
+# A fifth of the lifetime, so that connections opened together do not end so.
+LIFETIME_JITTER: Final = 0.2
+
+
+class Role(enum.Enum):
+    """What a server is to its cluster."""
+
+    PRIMARY = "primary"
+    STANDBY = "standby"
+
+
+class Endpoint:
+    """One server and the entries that are open to it.
+
+    Args:
+        params: the parameters of libpq.
+        factories: psycopg2's ``connection_factory`` and ``cursor_factory``.
+        settings: the pool's.
+
+    Attributes:
+        name: host and port, for messages.
+        generation: entries of an older one must go.
+        entries: all that are not closed.
+        shelf: the connections of the idle ones, newest last; it owns them.
+        health: whether the server can be reached.
+        role: as last reported; None until there was a connection.
+    """
+
+    def __init__(
+        self,
+        params: Mapping[str, str],
+        factories: Mapping[str, type],
+        settings: Settings,
+    ) -> None:
+        self._params = safe_params(params)
+        self._connection_class = pooled(factories.get("connection_factory"))
+        self._cursor_factory = factories.get("cursor_factory")
+        self._settings = settings
+        self.name = endpoint_name(self._params)
+        # How long a connect may take before its entry is taken back.
+        self.connect_limit = float(self._params.get("connect_timeout") or 5) + 1.0
+        self.wants_primary = self._params.get("target_session_attrs") in (
+            "read-write",
+            "primary",
+        )
+        # All below is guarded by the pool's lock.
+        self.generation = 0
+        self.entries: set[Entry] = set()
+        self.shelf: deque[PooledConnection] = deque()
+        self.health = Health()
+        self.role: Role | None = None
+
+    def __repr__(self) -> str:
+        """Return name, role and states in one line."""
+        role = self.role.value if self.role else "role unknown"
+        return (
+            f"<Endpoint {self.name} {role} generation {self.generation}: "
+            f"{self.count(State.IN_USE)} in use, {self.count(State.IDLE)} idle, "
+            f"{self.count(State.CONNECTING)} connecting>"
+        )
+
+    def count(self, *states: State) -> int:
+        """Return how many entries are in one of the states."""
+        return sum(entry.state in states for entry in self.entries)
+
+    def new_entry(self, now: float) -> Entry:
+        """Add an entry for a connect that is to be begun."""
+        lifetime = self._settings.max_lifetime
+        expires_at = float("inf")
+        if lifetime is not None:
+            expires_at = now + lifetime * random.uniform(1 - LIFETIME_JITTER, 1)  # noqa: S311 - jitter
+        entry = Entry(self, now, expires_at)
+        self.entries.add(entry)
+        return entry
+
+    def close_entry(self, entry: Entry) -> None:
+        """Move an entry to CLOSED and strike it off."""
+        move(entry, State.CLOSED)
+        entry.hold = None
+        entry.reference = None
+        self.entries.discard(entry)
+
+    def unfit(self, entry: Entry, now: float, max_size: int) -> Reason | None:
+        """Return why an entry that nobody holds must go, None if it may stay."""
+        if entry.generation != self.generation:
+            return Reason.DRAINED
+        if entry.expires_at <= now:
+            return Reason.LIFETIME
+        if len(self.entries) > max_size:
+            return Reason.SHRUNK
+        return None
+
+    def connect(self) -> PooledConnection:
+        """Open a connection and make it ready to be held. Blocks.
+
+        Raises:
+            psycopg2.Error: the server cannot be reached or refuses.
+            Exception: whatever ``configure`` raised.
+        """
+        params = dict(self._params)
+        params["application_name"] = identity.application_name(params)
+        conn: PooledConnection = psycopg2.connect(
+            connection_factory=self._connection_class,
+            cursor_factory=self._cursor_factory,
+            **params,
+        )
+        try:
+            with guarded(conn, self.connect_limit, "preparing a new connection"):
+                session.prepare(conn, self._settings)
+        except BaseException:
+            conn.close()
+            raise
+        return conn
+
+
+def safe_params(params: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameters with `SAFE_DEFAULTS` where nothing else is said."""
+    if "service" in params or "PGSERVICE" in os.environ:
+        # The service file may say it, and what is given here would overrule it.
+        return dict(params)
+    unsaid = {
+        key: value
+        for key, value in SAFE_DEFAULTS.items()
+        if IN_ENVIRONMENT.get(key, key) not in os.environ
+    }
+    return {**unsaid, **params}
+
+
+def endpoint_name(params: Mapping[str, str]) -> str:
+    """Return host and port, as libpq will find them, for messages."""
+    environ = os.environ
+    host = (
+        params.get("host")
+        or params.get("hostaddr")
+        or environ.get("PGHOST")
+        or environ.get("PGHOSTADDR")
+        or "local socket"
+    )
+    port = params.get("port") or environ.get("PGPORT") or "5432"
+    return f"{host}:{port}"

@@ -1,0 +1,128 @@
+"""One place in the pool, what fills it, and who holds it.
+
+An idle connection is owned by the shelf, one in use by its holder alone: the
+entry keeps a weak reference. So a connection that its holder lost is collected,
+which tells the pool that the place is vacant again.
+"""
+
+import threading
+import weakref
+from collections.abc import Callable
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING
+
+from pgdbpool.endpoint.state import State
+
+if TYPE_CHECKING:
+    from pgdbpool.endpoint.connection import PooledConnection
+    from pgdbpool.endpoint.endpoint import Endpoint
+
+
+class Hold:
+    """The time between an acquire and its release, and who has it.
+
+    Attributes:
+        entry: what is held; None while its holder waits in the line.
+        since: when it was asked for, then when it was given, monotonic seconds.
+        thread: the id of the thread that acquired.
+        request: what it is for, such as ``GET /report``; None if unknown.
+        is_block: whether it ends with a block or request of its own thread,
+            so that it cannot end while that thread waits.
+    """
+
+    __slots__ = (
+        "_code",
+        "_instruction",
+        "entry",
+        "is_block",
+        "request",
+        "since",
+        "thread",
+    )
+
+    def __init__(
+        self,
+        since: float,
+        frame: FrameType,
+        request: str | None,
+        is_block: bool,  # noqa: FBT001 - a keyword costs, on the path of every acquire
+    ) -> None:
+        self.entry: Entry | None = None
+        self.since = since
+        self.thread = threading.get_ident()
+        self.request = request
+        self.is_block = is_block
+        # Not the frame, which would keep its variables alive, and not the line,
+        # which takes long to find.
+        self._code = frame.f_code
+        self._instruction = frame.f_lasti
+
+    @property
+    def place(self) -> str:
+        """Where it was acquired, such as ``shop/report.py:41``."""
+        return _place(self._code, self._instruction)
+
+    def __repr__(self) -> str:
+        """Return who holds, in words for a message."""
+        who = f" by {self.request}" if self.request else ""
+        return f"hold{who}, acquired at {self.place}"
+
+
+def _place(code: CodeType, instruction: int) -> str:
+    line = code.co_firstlineno
+    for start, _, found in code.co_lines():
+        if start > instruction:
+            break
+        line = found or line
+    path = code.co_filename.replace("\\", "/").rsplit("/", 2)[-2:]
+    return f"{'/'.join(path)}:{line}"
+
+
+class Entry:
+    """One place in an endpoint, from its connect to its closing.
+
+    Everything but ``endpoint`` is guarded by the pool's lock.
+
+    Attributes:
+        state: who may touch the socket.
+        reference: the connection as long as it lives, whoever owns it.
+        news: the connection's look at its socket.
+        hold: whose it is; None when in use only while it is being released.
+        generation: the endpoint's when the connect was planned.
+        since: when it became idle, or when its connect was planned.
+        expires_at: when its lifetime ends.
+    """
+
+    __slots__ = (
+        "endpoint",
+        "expires_at",
+        "generation",
+        "hold",
+        "news",
+        "reference",
+        "since",
+        "state",
+    )
+
+    def __init__(self, endpoint: "Endpoint", now: float, expires_at: float) -> None:
+        self.endpoint = endpoint
+        self.state = State.CONNECTING
+        self.reference: weakref.ref[PooledConnection] | None = None
+        self.news: Callable[[], object] = list
+        self.hold: Hold | None = None
+        self.generation = endpoint.generation
+        self.since = now
+        self.expires_at = expires_at
+
+    @property
+    def conn(self) -> "PooledConnection | None":
+        """The connection, if there is one and it lives."""
+        return None if self.reference is None else self.reference()
+
+    def __repr__(self) -> str:
+        """Return endpoint, state and holder in one line."""
+        holder = f", {self.hold!r}" if self.hold else ""
+        return (
+            f"<Entry {self.endpoint.name} {self.state.name} "
+            f"generation {self.generation}{holder}>"
+        )

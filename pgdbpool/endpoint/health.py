@@ -1,0 +1,120 @@
+"""Whether a server can be reached, what it last said, when to try it again.
+
+Pure: time comes in as an argument, and the pool's lock guards every instance.
+"""
+
+import random
+import re
+from typing import Final
+
+from pgdbpool.errors import AuthenticationFailed, EndpointDown, TooManyConnections
+
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 2.0
+PAUSE_GROWTH: Final = 1.6
+
+# psycopg2 gives no SQLSTATE for a failed connect, only libpq's text, in the
+# server's language; an unknown wording counts as unreachable. Wordings:
+# PostgreSQL 10 to 18, src/backend/libpq/auth.c and utils/init/postinit.c.
+LOGIN_REFUSED: Final = re.compile(
+    r"authentication failed|no pg_hba\.conf entry|rejects connection"
+    r"|role \".*\" does not exist|not permitted to log in|no password supplied",
+    re.DOTALL,
+)
+TOO_MANY: Final = re.compile(
+    r"too many (clients|connections)|remaining connection slots are reserved"
+)
+NO_DATABASE: Final = re.compile(
+    r"FATAL:.*(database \".*\" does not exist|is not currently accepting connections"
+    r"|permission denied for database)",
+    re.DOTALL,
+)
+
+
+def refusal_of(error: BaseException) -> type[EndpointDown] | None:
+    """Return how the server refused a login, None if it gave no such answer."""
+    text = str(error)
+    if LOGIN_REFUSED.search(text):
+        return AuthenticationFailed
+    if TOO_MANY.search(text):
+        return TooManyConnections
+    if NO_DATABASE.search(text):
+        return EndpointDown
+    return None
+
+
+class Health:
+    """What the pool knows of one server from its connects and pings.
+
+    Attributes:
+        unreachable_since: the first failed connect or lost ping after which
+            nothing has succeeded, monotonic seconds.
+        refusal: how the last login was refused.
+        error: the last error of a connect or ping, kept after it is over.
+        failures: connects that failed in a row.
+        retry_at: when the next connect may be tried, after a failure.
+    """
+
+    __slots__ = (
+        "error",
+        "error_at",
+        "failures",
+        "refusal",
+        "retry_at",
+        "unreachable_since",
+    )
+
+    def __init__(self) -> None:
+        self.unreachable_since: float | None = None
+        self.refusal: type[EndpointDown] | None = None
+        self.error: BaseException | None = None
+        self.error_at = 0.0
+        self.failures = 0
+        self.retry_at = 0.0
+
+    @property
+    def is_down(self) -> bool:
+        """Whether nothing has succeeded since the last failure."""
+        return self.unreachable_since is not None or self.refusal is not None
+
+    def succeeded(self) -> None:
+        """A connect or a ping succeeded."""
+        self.unreachable_since = None
+        self.refusal = None
+        self.failures = 0
+
+    def ping_lost(self, error: BaseException, now: float) -> None:
+        """A ping found its session gone; a new connect may be tried at once."""
+        self._note(error, now)
+        if self.unreachable_since is None:
+            self.unreachable_since = now
+
+    def connect_failed(self, error: BaseException, now: float) -> None:
+        """A connect failed; the next may be tried after a jittered pause."""
+        self._note(error, now)
+        self.refusal = refusal_of(error)
+        if self.refusal is not None:
+            self.unreachable_since = None
+        elif self.unreachable_since is None:
+            self.unreachable_since = now
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * PAUSE_GROWTH**self.failures)
+        self.failures = min(self.failures + 1, 50)
+        self.retry_at = now + pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+
+    def _note(self, error: BaseException, now: float) -> None:
+        # Without its traceback, which would keep frames and connections alive.
+        self.error = error.with_traceback(None)
+        self.error_at = now
+
+    def has_lasted(self, grace: float | None, now: float) -> bool:
+        """Whether the server has been unreachable for longer than ``grace``."""
+        since = self.unreachable_since
+        return since is not None and grace is not None and now - since >= grace
+
+    def describe(self, now: float) -> str:
+        """Return what the server last said, when, after how many tries."""
+        if self.error is None:
+            return "has not answered yet"
+        said = " ".join(str(self.error).split()) or type(self.error).__name__
+        tries = f", after {self.failures} tries" if self.failures > 1 else ""
+        return f"said {now - self.error_at:.1f} s ago{tries}: {said}"

@@ -1,0 +1,402 @@
+"""All that the pool itself sends to a server, and how it judges the answer.
+
+The ping costs nothing where it can: before the first statement of a
+transaction psycopg2 sends ``BEGIN`` as a round trip of its own, so the pool
+sends just that, ahead of time. As ``BEGIN READ WRITE``, which a hot standby
+refuses, it proves the role as well (PostgreSQL manual, "Hot Standby").
+"""
+
+import dataclasses
+import logging
+import os
+import socket
+import sys
+from time import monotonic
+from typing import Any
+
+import psycopg2
+from psycopg2 import errors as sqlstate
+from psycopg2 import extensions as driver
+
+from pgdbpool.endpoint.connection import AUTOCOMMIT, READONLY, PooledConnection
+from pgdbpool.endpoint.entry import Hold
+from pgdbpool.endpoint.state import Reason
+from pgdbpool.errors import CommitUnknown
+from pgdbpool.settings import Settings
+from pgdbpool.watchdog import guarded
+
+logger = logging.getLogger(__name__)
+
+IDLE = driver.TRANSACTION_STATUS_IDLE
+ACTIVE = driver.TRANSACTION_STATUS_ACTIVE
+FAILED = driver.TRANSACTION_STATUS_INERROR
+
+# PostgreSQL 14, as libpq counts versions.
+CHECKS_CLIENT = 140000
+
+# Ends the query of a client that is gone (PostgreSQL 14 and newer), unless the
+# administrator set it. Milliseconds.
+CHECK_CLIENT = (
+    "SELECT CASE WHEN current_setting('client_connection_check_interval') = '0' "
+    "THEN set_config('client_connection_check_interval', '2000', false) END"
+)
+
+KEEP_CHECKING = "; SET client_connection_check_interval = 2000"
+
+# What DISCARD ALL does, without prepared statements, and in a form that can be
+# sent as one message (PostgreSQL manual, "DISCARD").
+RESET_SESSION = (
+    "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *; "
+    "SELECT pg_advisory_unlock_all(); DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES"
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Baseline:
+    """The driver's settings of a connection when it was ready to be held."""
+
+    autocommit: bool
+    isolation_level: int | None
+    readonly: bool | None
+    deferrable: bool | None
+    encoding: str
+    cursor_factory: Any
+    string_types: dict[int, Any]
+    binary_types: dict[int, Any]
+    reset_session: str
+
+
+def execute(conn: driver.connection, statement: str) -> tuple[Any, ...] | None:
+    """Send one statement past everything the user configured.
+
+    Blocks. Returns the first row of the answer, None if it has none.
+    """
+    # The user's cursor class could log, wrap or refuse what is not the user's.
+    cur = driver.connection.cursor(conn, cursor_factory=driver.cursor)
+    try:
+        cur.execute(statement)
+        return cur.fetchone() if cur.description else None
+    finally:
+        cur.close()
+
+
+def prepare(conn: PooledConnection, settings: Settings) -> None:
+    """Make a new connection ready to be held. Blocks.
+
+    Raises:
+        psycopg2.Error: the session was lost, or ``configure`` left a
+            transaction open.
+        Exception: whatever ``configure`` raised.
+    """
+    # So that the hook may use it.
+    conn.hold = Hold(monotonic(), sys._getframe(), None, False)  # noqa: SLF001
+    autocommit = conn.autocommit or settings.autocommit
+    AUTOCOMMIT.__set__(conn, True)
+    reset_session = RESET_SESSION + (KEEP_CHECKING if _check_client(conn) else "")
+    AUTOCOMMIT.__set__(conn, autocommit)
+    _configure(conn, settings)
+    conn.baseline = _baseline(conn, reset_session)
+    arm(conn)
+    conn.is_changed = conn.is_touched = False
+    conn.hold = None
+    conn.cursors.clear()
+
+
+def _check_client(conn: driver.connection) -> bool:
+    """Have the server look for its client during queries; whether it will."""
+    if conn.server_version < CHECKS_CLIENT:
+        return False
+    try:
+        return execute(conn, CHECK_CLIENT) != (None,)
+    except (sqlstate.InvalidParameterValue, sqlstate.FeatureNotSupported) as error:
+        # Servers on platforms without the means refuse it.
+        logger.debug("client_connection_check_interval is not to be had: %s", error)
+        return False
+
+
+def _configure(conn: PooledConnection, settings: Settings) -> None:
+    if settings.configure is None:
+        return
+    settings.configure(conn)
+    if not conn.closed and conn.get_transaction_status() != IDLE:
+        raise psycopg2.ProgrammingError(
+            f"configure: {settings.configure!r} left a transaction open"
+        )
+
+
+def _baseline(conn: PooledConnection, reset_session: str) -> Baseline:
+    return Baseline(
+        autocommit=conn.autocommit,
+        isolation_level=conn.isolation_level,
+        readonly=conn.readonly,
+        deferrable=conn.deferrable,
+        encoding=conn.encoding,
+        cursor_factory=conn.cursor_factory,
+        string_types=dict(conn.string_types),
+        binary_types=dict(conn.binary_types),
+        reset_session=reset_session,
+    )
+
+
+def arm(conn: PooledConnection) -> None:
+    """Let BEGIN say READ WRITE where that takes nothing from anyone. No I/O.
+
+    It would override a ``default_transaction_read_only`` that is on, so the
+    server must report it off (it does from PostgreSQL 14 on).
+    """
+    baseline = conn.baseline
+    if baseline is None or baseline.autocommit or baseline.readonly is not None:
+        return
+    if _reports(conn, "default_transaction_read_only", "off") and not is_standby(conn):
+        READONLY.__set__(conn, False)
+        conn.is_write_ping = True
+
+
+def is_standby(conn: driver.connection) -> bool:
+    """Whether the server last reported that it is a hot standby. No I/O."""
+    return _reports(conn, "in_hot_standby", "on")
+
+
+def _reports(conn: driver.connection, parameter: str, value: str) -> bool:
+    return conn.get_parameter_status(parameter) == value
+
+
+def is_open(conn: driver.connection) -> bool:
+    """Whether neither side has closed it, as far as psycopg2 knows. No I/O."""
+    return not conn.closed
+
+
+def is_idle(conn: driver.connection) -> bool:
+    """Whether no transaction is open. No I/O."""
+    return conn.get_transaction_status() == IDLE
+
+
+def ping(conn: PooledConnection) -> None:
+    """Prove that the session works, in its next transaction where it can be.
+
+    Blocks for one round trip.
+
+    Raises:
+        psycopg2.Error: it does not.
+    """
+    try:
+        _ask(conn)
+    except sqlstate.FeatureNotSupported:
+        if not conn.is_write_ping:
+            raise
+        # A hot standby, and still good for reading.
+        conn.is_write_ping = False
+        READONLY.__set__(conn, None)
+        _ask(conn)
+    conn.is_pristine = conn.get_transaction_status() != IDLE
+
+
+def _ask(conn: PooledConnection) -> None:
+    if conn.autocommit or driver.get_wait_callback() is not None:
+        # Under a wait callback psycopg2 refuses large objects.
+        execute(conn, "SELECT pg_is_in_recovery()")
+    else:
+        # Mode "n" opens nothing: psycopg2 sends its own BEGIN and that is all.
+        driver.connection.lobject(conn, 1, "n")
+
+
+def commit(conn: PooledConnection, limit: float) -> None:
+    """Commit what the holder did. Blocks without limit: a COMMIT has none.
+
+    Args:
+        conn: a connection that is held.
+        limit: seconds for the rollback of a transaction that cannot commit.
+
+    Raises:
+        psycopg2.errors.InFailedSqlTransaction: it had failed and is undone.
+        psycopg2.OperationalError: the session was lost before; nothing is
+            committed.
+        CommitUnknown: it was lost meanwhile.
+        psycopg2.Error: what the server objected to; all is undone.
+    """
+    if conn.closed == 1:  # by its holder, who thereby gave its work up
+        return
+    if not conn.closed and not conn.in_transaction:
+        return
+    if conn.get_transaction_status() == FAILED:
+        with guarded(conn, limit, "the rollback"):
+            roll_back(conn)
+        raise sqlstate.InFailedSqlTransaction(
+            "a statement of this transaction failed, so COMMIT was not sent "
+            "and all of it is rolled back"
+        )
+    if is_lost(conn):
+        conn.close()
+        raise psycopg2.OperationalError(
+            "the session was lost before COMMIT was sent: nothing is committed"
+        )
+    try:
+        _end(conn, "COMMIT")
+    except psycopg2.Error as error:
+        if conn.closed:
+            raise CommitUnknown(
+                "the session was lost while COMMIT was under way: "
+                "the transaction may be committed or not"
+            ) from error
+        raise
+
+
+def is_lost(conn: PooledConnection) -> bool:
+    """Whether the server has ended this session, as far as can be seen. No I/O.
+
+    A session between two statements is silent, so whatever can be read is a
+    notice, a notification, or the end.
+    """
+    while not conn.closed and conn.news():
+        if _at_end(conn):
+            return True
+        try:
+            conn.poll()
+        except psycopg2.Error:
+            return True
+    return bool(conn.closed)
+
+
+def _at_end(conn: PooledConnection) -> bool:
+    try:
+        # A duplicate, because the socket object closes what it was given.
+        with socket.socket(fileno=os.dup(conn.fileno())) as sock:
+            return not sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except (OSError, psycopg2.Error):
+        return True
+
+
+def roll_back(conn: driver.connection) -> None:
+    """Undo what is open, also what an SQL BEGIN opened in autocommit. Blocks."""
+    if conn.get_transaction_status() != IDLE:
+        _end(conn, "ROLLBACK")
+
+
+def _end(conn: driver.connection, how: str) -> None:
+    if conn.autocommit:
+        # psycopg2 believes there is no transaction and would send nothing.
+        execute(conn, how)
+    elif how == "COMMIT":
+        conn.commit()
+    else:
+        conn.rollback()
+
+
+def is_clean(conn: PooledConnection) -> bool:
+    """Whether a hold left nothing to undo. No I/O; costs a fifth of a microsecond."""
+    before = conn.baseline
+    return not (
+        conn.get_transaction_status()  # that of a closed connection is not zero
+        or conn.is_touched
+        or before is None
+        or conn.cursor_factory is not before.cursor_factory
+        or conn.string_types != before.string_types
+        or conn.binary_types != before.binary_types
+    )
+
+
+def clean(conn: PooledConnection, settings: Settings) -> Reason | None:
+    """Undo what the hold left behind. Blocks, at most ``ping_timeout``.
+
+    Returns:
+        None if the connection is fit for the next hold, else why it is not.
+        Nothing touches it after that.
+    """
+    if conn.closed:
+        return Reason.LOST if conn.closed > 1 else Reason.DIRTY
+    if conn.is_cancelled or conn.get_transaction_status() == ACTIVE:
+        return Reason.DIRTY
+    try:
+        with guarded(conn, settings.ping_timeout, "the reset"):
+            roll_back(conn)
+            conn.is_pristine = False
+            _close_cursors(conn)
+            _restore(conn)
+            _reset(conn, settings)
+            conn.is_touched = False
+    except psycopg2.Error as error:
+        logger.info("a connection could not be made clean: %s", error)
+        return Reason.DIRTY if is_open(conn) else Reason.LOST
+    except Exception:
+        logger.exception("the reset hook raised; its connection is closed")
+        return Reason.DIRTY
+    return None
+
+
+def _close_cursors(conn: PooledConnection) -> None:
+    if not conn.cursors:
+        return
+    for reference in tuple(conn.cursors):
+        cur = reference()
+        if cur is None or cur.closed:
+            continue
+        try:
+            cur.close()
+        except psycopg2.Error as error:
+            # A named cursor died with its transaction, and its CLOSE complains.
+            logger.debug("closing a cursor: %s", error)
+    conn.cursors.clear()
+    roll_back(conn)
+
+
+def _restore(conn: PooledConnection) -> None:
+    """Give the driver's settings back the values they had before any hold."""
+    before = conn.baseline
+    if before is None:
+        return
+    if conn.is_changed:
+        conn.autocommit = before.autocommit
+        conn.isolation_level = before.isolation_level
+        conn.readonly = before.readonly
+        conn.deferrable = before.deferrable
+        if conn.encoding != before.encoding:
+            conn.set_client_encoding(before.encoding)
+        conn.is_changed = False
+    if not conn.is_write_ping:
+        arm(conn)
+    conn.cursor_factory = before.cursor_factory
+    _restore_types(conn.string_types, before.string_types)
+    _restore_types(conn.binary_types, before.binary_types)
+    if conn.notices:
+        conn.notices = []
+    if conn.notifies:
+        conn.notifies = []
+
+
+def _restore_types(types: dict[int, Any], before: dict[int, Any]) -> None:
+    if types != before:
+        types.clear()
+        types.update(before)
+
+
+def _reset(conn: PooledConnection, settings: Settings) -> None:
+    policy = settings.reset
+    if policy == "rollback":
+        return
+    if callable(policy):
+        policy(conn)
+        if not conn.closed and conn.get_transaction_status() != IDLE:
+            raise psycopg2.ProgrammingError(
+                f"reset: {policy!r} left a transaction open"
+            )
+    else:
+        _reset_session(conn, conn.baseline.reset_session if conn.baseline else "")
+        _configure(conn, settings)
+    if conn.closed:
+        raise psycopg2.InterfaceError("reset: the connection is closed")
+    _close_cursors(conn)
+    _restore(conn)
+
+
+def _reset_session(conn: PooledConnection, statements: str) -> None:
+    # As autocommit, or psycopg2 would add a BEGIN; switching sends nothing.
+    was_write_ping, conn.is_write_ping = conn.is_write_ping, False
+    if was_write_ping:
+        READONLY.__set__(conn, None)
+    autocommit = conn.autocommit
+    AUTOCOMMIT.__set__(conn, True)
+    execute(conn, statements)
+    AUTOCOMMIT.__set__(conn, autocommit)
+    conn.is_changed = True

@@ -1,0 +1,276 @@
+"""A hold, from its acquire to its release: what happens in the caller's thread."""
+
+import math
+import sys
+from collections.abc import Callable
+from time import monotonic
+from types import FrameType
+
+from pgdbpool.endpoint import session
+from pgdbpool.endpoint.connection import PooledConnection
+from pgdbpool.endpoint.endpoint import Endpoint
+from pgdbpool.endpoint.entry import Entry, Hold
+from pgdbpool.endpoint.state import Reason
+from pgdbpool.errors import PoolError
+from pgdbpool.keeper import Keeper
+from pgdbpool.settings import Settings
+from pgdbpool.waiters import Waiter
+from pgdbpool.watchdog import guarded
+
+# A stale connection costs no pause before the next. When new ones are found
+# unfit as well, callers pause, so that the server is not flooded.
+UNPAUSED = 2
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 1.0
+
+
+class Holding(Keeper):
+    """Acquire and release, in the order of a hold's life.
+
+    Args:
+        name: the pool's.
+        settings: the pool's.
+        endpoints: makes the endpoints, anew in each forked child.
+    """
+
+    def __init__(
+        self, name: str, settings: Settings, endpoints: Callable[[], list[Endpoint]]
+    ) -> None:
+        super().__init__(name, settings, endpoints)
+        # A check hook is asked each time, whatever the ping.
+        self._ping_idle = 0.0 if settings.check else settings.ping_idle
+        self._resets_more = settings.reset != "rollback"
+
+    def acquire(
+        self, timeout: float | None = None, *, request: str | None = None
+    ) -> PooledConnection:
+        """Acquire for a block or request that ends in this thread.
+
+        Like `getconn`, for layers above the pool: they end the hold with
+        `release`, and it is known that the thread cannot release while it waits.
+
+        Args:
+            timeout: seconds; None for the pool's.
+            request: what it is for, such as ``GET /report``, for messages.
+
+        Raises:
+            NestedCheckout: every holder waits as well, so none could ever end.
+            PoolError: as `getconn`.
+        """
+        return self._acquire(timeout, sys._getframe(1), request, True)  # noqa: SLF001 - who acquires
+
+    def acquire_at(
+        self, frame: FrameType, timeout: float | None, request: str | None
+    ) -> PooledConnection:
+        """Acquire like `acquire`, on behalf of the caller that ``frame`` shows."""
+        return self._acquire(timeout, frame, request, True)
+
+    def _acquire(
+        self,
+        timeout: float | None,
+        frame: FrameType,
+        request: str | None,
+        is_block: bool,  # noqa: FBT001 - see Hold
+    ) -> PooledConnection:
+        now = monotonic()
+        hold = Hold(now, frame, request, is_block)
+        roster = self._roster
+        with self._lock:
+            roster.stats.requests_num += 1
+            conn = roster.take(hold, now)
+        if (
+            conn is not None
+            and now - (entry := conn.entry).since < self._ping_idle
+            and not entry.news()
+        ):
+            return conn
+        return self._serve(hold, conn, timeout)
+
+    def _serve(
+        self, hold: Hold, conn: PooledConnection | None, timeout: float | None
+    ) -> PooledConnection:
+        """Find the hold a connection that is fit, within the timeout."""
+        limit = self.settings.timeout if timeout is None else timeout
+        asked = hold.since
+        deadline = math.inf if limit is None else asked + limit
+        tries = 0
+        try:
+            while True:
+                if conn is None:
+                    conn = self._stand_in_line(hold, asked, deadline, again=tries > 0)
+                if self._is_fit(conn, hold, deadline):
+                    return conn
+                conn = None
+                tries += 1
+                self._pause(tries, deadline)
+        except PoolError:
+            with self._lock:
+                self._roster.stats.requests_errors += 1
+            raise
+
+    def _stand_in_line(
+        self, hold: Hold, asked: float, deadline: float, *, again: bool
+    ) -> PooledConnection:
+        """Block until served; see `_serve` for what it raises."""
+        roster = self._roster
+        with self._lock:
+            now = monotonic()
+            conn = roster.take(hold, now)
+            if conn is not None:
+                return conn
+            error = self._objection(hold, asked, now)
+            if error is None:
+                waiter = roster.join(hold, now, again=again)
+        self.act()
+        if error is not None:
+            raise error
+        try:
+            waiter.sleep(None if deadline == math.inf else deadline - monotonic())
+        except BaseException:
+            self._step_out(waiter)
+            raise
+        with self._lock:
+            if waiter.conn is not None:
+                return waiter.conn
+            roster.line.leave(waiter)
+            now = monotonic()
+            roster.stats.requests_wait += now - hold.since
+            error = self._report.no_connection(hold, asked, now)
+        raise error
+
+    def _objection(self, hold: Hold, asked: float, now: float) -> PoolError | None:
+        """Return why this caller may not even wait."""
+        roster = self._roster
+        most = self.settings.max_waiting
+        if not roster.is_open:
+            return self._report.closed()
+        if most and len(roster.line) >= most:
+            return self._report.line_is_full(now)
+        if roster.refuses(now):
+            roster.plan(now)
+            return self._report.no_connection(hold, asked, now)
+        if hold.is_block and roster.is_deadlocked(hold):
+            return self._report.deadlock(hold)
+        return None
+
+    def _step_out(self, waiter: Waiter) -> None:
+        """Leave the line for an exception's sake; what was given goes back."""
+        with self._lock:
+            self._roster.line.leave(waiter)
+        if waiter.conn is not None and waiter.hold is not None:
+            self.release(waiter.conn, waiter.hold)
+
+    def _is_fit(self, conn: PooledConnection, hold: Hold, deadline: float) -> bool:
+        """Ping; what fails is retired. Blocks, at most ``ping_timeout``."""
+        entry = conn.entry
+        limit = self.settings.ping_timeout
+        if deadline != math.inf:
+            limit = min(limit, max(deadline - monotonic(), 0.1))
+        try:
+            with guarded(conn, limit, "the ping"):
+                self._check_and_ping(conn)
+        except Exception as error:  # noqa: BLE001 - the check hook's may be any
+            self._discard(entry, conn, error)
+            return False
+        except BaseException:
+            self.release(conn, hold, keep=False)
+            raise
+        health = entry.endpoint.health
+        if health.is_down:
+            with self._lock:
+                health.succeeded()
+        if entry.endpoint.wants_primary and session.is_standby(conn):
+            self._retire(entry, conn, Reason.WRONG_ROLE)
+            return False
+        return True
+
+    def _check_and_ping(self, conn: PooledConnection) -> None:
+        if self.settings.check is not None:
+            self.settings.check(conn)
+            session.roll_back(conn)
+            conn.cursors.clear()
+        session.ping(conn)
+
+    def _discard(
+        self, entry: Entry, conn: PooledConnection, error: BaseException
+    ) -> None:
+        """Retire a connection that a ping or check found unfit."""
+        if not conn.closed:
+            self._retire(entry, conn, Reason.DIRTY)
+            return
+        with self._lock:
+            now = monotonic()
+            entry.endpoint.health.ping_lost(error, now)
+        self._retire(entry, conn, Reason.PING_FAILED)
+
+    def _retire(self, entry: Entry, conn: PooledConnection, reason: Reason) -> None:
+        with self._lock:
+            self._roster.fail(entry, conn, reason, monotonic())
+        self.act()
+
+    def _pause(self, tries: int, deadline: float) -> None:
+        if tries > UNPAUSED:
+            pause = min(FIRST_PAUSE * 2 ** (tries - UNPAUSED), LONGEST_PAUSE)
+            Waiter().sleep(min(pause, deadline - monotonic()))
+
+    # Release.
+
+    def commit(self, conn: PooledConnection) -> None:
+        """Commit what is open on a held connection. Blocks as long as it takes.
+
+        Raises:
+            psycopg2.errors.InFailedSqlTransaction: a statement had failed;
+                all is rolled back.
+            CommitUnknown: the session was lost meanwhile.
+            psycopg2.Error: the driver's own; nothing is committed.
+        """
+        session.commit(conn, self.settings.ping_timeout)
+
+    def release(self, conn: PooledConnection, hold: Hold, *, keep: bool = True) -> bool:
+        """End a hold, once: roll back what is open, make clean, pass on.
+
+        Any thread may call it, any number of times. May block for a round trip
+        or two, at most ``ping_timeout``.
+
+        Args:
+            conn: the connection.
+            hold: the hold to end.
+            keep: False to close the connection instead.
+
+        Returns:
+            False if the hold had ended before; then nothing was touched.
+        """
+        is_clean = keep and session.is_clean(conn) and not self._resets_more
+        roster = self._roster
+        now = monotonic()
+        with self._lock:
+            entry = roster.end(hold, conn, now, is_clean)
+        if entry is None:
+            return False
+        if not is_clean:
+            self._clean(entry, conn, keep=keep)
+        if roster.jobs:
+            self.act()
+        return True
+
+    def _clean(self, entry: Entry, conn: PooledConnection, *, keep: bool) -> None:
+        reason: Reason | None = Reason.DIRTY
+        try:
+            if keep:
+                reason = session.clean(conn, self.settings)
+        finally:
+            # Also for an exception from outside: then it is not fit.
+            with self._lock:
+                now = monotonic()
+                if reason is None:
+                    self._roster.give(entry, conn, now)
+                else:
+                    self._roster.fail(entry, conn, reason, now)
+
+
+def leaves_usable(error: BaseException) -> bool:
+    """Whether a connection may be kept that a block left by this exception.
+
+    One that interrupts from outside can have struck in the middle of a call.
+    """
+    return isinstance(error, (Exception, GeneratorExit))

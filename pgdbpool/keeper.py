@@ -1,0 +1,260 @@
+"""What keeps a pool going without its callers: connects, upkeep, closings.
+
+`Keeper` owns the one lock of a pool, which guards the roster and all that hangs
+on it: entries, the line, health, stats. Decisions are made under it, by the
+roster; what was decided is carried out after it, by `Keeper.act`. No I/O,
+callback or logging happens while it is held.
+
+No thread lives long but the timer, which does no I/O: each connect runs in a
+thread of its own, so nobody waits for one, and none can die unnoticed.
+"""
+
+import _thread
+import functools
+import logging
+import math
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from time import monotonic
+
+import psycopg2
+
+from pgdbpool.endpoint import session
+from pgdbpool.endpoint.connection import PooledConnection
+from pgdbpool.endpoint.endpoint import Endpoint, Role
+from pgdbpool.endpoint.entry import Entry
+from pgdbpool.endpoint.state import Reason, State
+from pgdbpool.report import Report
+from pgdbpool.roster import Job, Roster
+from pgdbpool.settings import Settings
+from pgdbpool.waiters import Waiter
+from pgdbpool.watchdog import shut_down, watchdog
+
+logger = logging.getLogger(__name__)
+
+
+class Keeper:
+    """The lock of one pool, its roster, and who acts on what was decided.
+
+    Args:
+        name: the pool's.
+        settings: the pool's.
+        endpoints: makes the endpoints, anew in each forked child.
+    """
+
+    def __init__(
+        self, name: str, settings: Settings, endpoints: Callable[[], list[Endpoint]]
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self._make_endpoints = endpoints
+        self._start_anew()
+        _keepers.add(self)
+
+    def _start_anew(self) -> None:
+        self._lock = threading.Lock()
+        # The lock guards all of these.
+        self._roster = Roster(
+            self._make_endpoints(), self.settings, self._connect_job, self._close_job
+        )
+        self._report = Report(self.name, self._roster)
+        self._upkeep_at = math.inf
+
+    def act(self) -> None:
+        """Carry out what was decided, also by others. Never with the lock held."""
+        jobs = self._roster.jobs
+        while jobs:
+            try:
+                job = jobs.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            job()
+
+    # Connecting.
+
+    def _connect_job(self, entry: Entry) -> Job:
+        return functools.partial(self._begin_connect, entry)
+
+    def _begin_connect(self, entry: Entry) -> None:
+        self._come_by(monotonic() + entry.endpoint.connect_limit)
+        try:
+            _thread.start_new_thread(self._connect, (entry,))
+        except RuntimeError as error:  # the process can have no more threads
+            self._connect_failed(entry, error)
+
+    def _connect(self, entry: Entry) -> None:
+        """Fill one entry; the body of a thread of its own."""
+        began = monotonic()
+        try:
+            conn = entry.endpoint.connect()
+        except BaseException as error:  # noqa: BLE001 - a thread has nobody to tell
+            self._connect_failed(entry, error)
+            return
+        seconds = monotonic() - began
+        conn.entry = entry
+        vacated = functools.partial(_on_vacated, weakref.ref(self), entry)
+        with self._lock:
+            now = monotonic()
+            entry.endpoint.role = role_of(conn)
+            if entry.state is State.CONNECTING:
+                entry.reference = weakref.ref(conn, vacated)
+                entry.news = conn.news
+            self._roster.connected(entry, conn, seconds, now)
+            due = self._roster.upkeep(now)
+        logger.info(
+            "pool %r: opened a connection to %s", self.name, entry.endpoint.name
+        )
+        self._come_by(due)
+        self.act()
+
+    def _connect_failed(self, entry: Entry, error: BaseException) -> None:
+        endpoint = entry.endpoint
+        with self._lock:
+            is_news = not endpoint.health.is_down
+            self._roster.connect_failed(entry, error, monotonic())
+            due = self._roster.upkeep(monotonic())
+        logger.log(
+            logging.WARNING if is_news else logging.DEBUG,
+            "pool %r: cannot connect to %s: %s",
+            self.name,
+            endpoint.name,
+            error,
+        )
+        self._come_by(due)
+        self.act()
+
+    # Closing.
+
+    def _close_job(self, conn: PooledConnection, reason: Reason) -> Job:
+        return functools.partial(self._close, conn, reason)
+
+    def _close(self, conn: PooledConnection, reason: Reason) -> None:
+        if reason in (Reason.LOST, Reason.PING_FAILED):
+            shut_down(conn)  # so that closing cannot wait for a silent peer
+        try:
+            conn.close()
+        except psycopg2.Error as error:
+            logger.debug("closing a connection: %s", error)
+        logger.info("pool %r: closed a connection: %s", self.name, reason.value)
+
+    def _vacate(self, entry: Entry) -> None:
+        """Take an entry back whose connection its holder lost."""
+        with self._lock:
+            is_vacant = entry.state is State.IN_USE and entry.conn is None
+            if is_vacant:
+                hold = entry.hold
+                self._roster.retire(entry, None, Reason.ABANDONED)
+                self._roster.plan(monotonic())
+        if is_vacant:
+            logger.warning(
+                "pool %r: a connection was not released but lost (%r); it is closed",
+                self.name,
+                hold,
+            )
+        self.act()
+
+    # Upkeep.
+
+    def _come_by(self, when: float) -> None:
+        """See to it that upkeep runs at ``when``, or before."""
+        if when >= self._upkeep_at or when == math.inf:
+            return
+        self._upkeep_at = when
+        watchdog.at(when, self._roster, functools.partial(_on_timer, weakref.ref(self)))
+
+    def _keep_up(self) -> None:
+        """Do what time brings; on the timer thread, so without I/O."""
+        self._upkeep_at = math.inf
+        with self._lock:
+            due = self._roster.upkeep(monotonic())
+        self._come_by(due)
+        if self._roster.jobs:
+            _thread.start_new_thread(self.act, ())
+
+    def wait_until(self, has_come: Callable[[], bool], timeout: float | None) -> bool:
+        """Block until a condition on the roster holds; False: it did not in time."""
+        waiter = Waiter()
+        watcher = (has_come, waiter)
+        with self._lock:
+            if has_come():
+                return True
+            self._roster.watchers.append(watcher)
+        self.act()
+        try:
+            waiter.sleep(timeout)
+        finally:
+            with self._lock:
+                if watcher in self._roster.watchers:
+                    self._roster.watchers.remove(watcher)
+        return waiter.is_awake
+
+    # Fork.
+
+    def forget(self) -> None:
+        """Begin anew in a forked child, without a byte on the parent's sockets."""
+        old = self._roster
+        self._start_anew()
+        self._roster.is_open = old.is_open
+        self._roster.was_closed = old.was_closed
+        self._roster.min_size, self._roster.max_size = old.min_size, old.max_size
+        for endpoint in old.endpoints:
+            for entry in endpoint.entries:
+                entry.hold = None
+                conn = entry.conn
+                entry.reference = None
+                if conn is not None:
+                    _blind(conn)
+
+
+def _blind(conn: PooledConnection) -> None:
+    """Put /dev/null in the place of an inherited socket.
+
+    The child can then neither disturb the parent's session nor keep it open,
+    whatever it does with the connection; closing it would end that session.
+    """
+    conn.hold = None
+    try:
+        fd = conn.fileno()
+    except psycopg2.Error:  # closed before the fork: there is no socket
+        return
+    if fd >= 0:
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, fd)
+        os.close(null)
+
+
+def role_of(conn: PooledConnection) -> Role:
+    """Return the role that the server last reported on this session."""
+    return Role.STANDBY if session.is_standby(conn) else Role.PRIMARY
+
+
+def _on_vacated(keeper: "weakref.ref[Keeper]", entry: Entry, _conn: object) -> None:
+    # A finalizer runs at any allocation, also inside our own lock, so it takes
+    # no lock: it hands over to a thread.
+    alive = keeper()
+    if alive is not None and entry.state is State.IN_USE:
+        _thread.start_new_thread(alive._vacate, (entry,))  # noqa: SLF001 - its own
+
+
+def _on_timer(keeper: "weakref.ref[Keeper]") -> None:
+    alive = keeper()
+    if alive is not None:
+        alive._keep_up()  # noqa: SLF001 - its own
+
+
+_keepers: "weakref.WeakSet[Keeper]" = weakref.WeakSet()
+
+
+def all_keepers() -> list[Keeper]:
+    """Return the pools of this process that are alive."""
+    return list(_keepers)
+
+
+def _forget_all() -> None:
+    for keeper in all_keepers():
+        keeper.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)

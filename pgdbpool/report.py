@@ -1,0 +1,112 @@
+"""What an error of the pool says: how long, how full, the last cause, what to do.
+
+Called with the pool's lock held, so that the figures belong together.
+"""
+
+from pgdbpool.endpoint.entry import Hold
+from pgdbpool.endpoint.state import State
+from pgdbpool.errors import (
+    AuthenticationFailed,
+    EndpointDown,
+    NestedCheckout,
+    PoolClosed,
+    PoolError,
+    PoolExhausted,
+    PoolTimeout,
+    TooManyConnections,
+    TooManyRequests,
+)
+from pgdbpool.roster import Roster
+
+ADVICE: dict[type[PoolError], str] = {
+    PoolExhausted: "Raise max_size, or look for connections held too long.",
+    EndpointDown: "Check that the server runs and can be reached from here.",
+    AuthenticationFailed: "Check user, password and the server's pg_hba.conf.",
+    TooManyConnections: "Lower max_size or the number of processes, or raise the "
+    "server's max_connections.",
+    PoolTimeout: "Raise timeout, or look at what slows connecting down.",
+}
+
+
+class Report:
+    """The words for one pool's errors.
+
+    Args:
+        name: the pool's.
+        roster: its state.
+    """
+
+    def __init__(self, name: str, roster: Roster) -> None:
+        self._name = name
+        self._roster = roster
+
+    def closed(self) -> PoolClosed:
+        """Return the error for an acquire from a pool that does not serve."""
+        if self._roster.was_closed:
+            return PoolClosed(f"pool {self._name!r} is closed")
+        return PoolClosed(f"pool {self._name!r} is not open yet: call open()")
+
+    def line_is_full(self, now: float) -> TooManyRequests:
+        """Return the error for one waiter too many."""
+        return TooManyRequests(
+            f"pool {self._name!r}: {len(self._roster.line)} callers wait already, and "
+            f"max_waiting allows no more ({self.fullness(now)}). Raise max_waiting, "
+            "max_size, or look for connections held too long."
+        )
+
+    def deadlock(self, hold: Hold) -> NestedCheckout:
+        """Return the error for an acquire that could never be served."""
+        mine = [h for h in self._roster.holds() if h.thread == hold.thread]
+        first = f"; this thread has a {mine[0]!r}" if mine else ""
+        return NestedCheckout(
+            f"pool {self._name!r}: every one of its {self._roster.size()} connections is "
+            f"held by a thread that waits for another{first}, and wants a second "
+            f"at {hold.place}. Use the connection you have, or raise max_size."
+        )
+
+    def no_connection(self, hold: Hold, asked: float, now: float) -> PoolError:
+        """Return the error for a caller who was refused, or whose time is up."""
+        if not self._roster.is_open:
+            return self.closed()
+        kind = self._kind(now)
+        facts = [self.fullness(now)]
+        cause: BaseException | None = None
+        for endpoint in self._roster.endpoints:
+            health = endpoint.health
+            if kind is not PoolExhausted:
+                facts.append(f"{endpoint.name} {health.describe(now)}")
+                cause = cause or health.error
+        asker = f" for {hold.request}" if hold.request else ""
+        error = kind(
+            f"pool {self._name!r}: no connection within {now - asked:.3g} s{asker} "
+            f"({'; '.join(facts)}). {ADVICE[kind]}"
+        )
+        error.__cause__ = cause
+        return error
+
+    def _kind(self, now: float) -> type[PoolError]:
+        roster = self._roster
+        refused = roster.refuses(now)
+        if refused is not None:
+            return refused
+        if roster.count(State.IN_USE) >= roster.max_size * len(roster.endpoints):
+            return PoolExhausted
+        for endpoint in roster.endpoints:
+            if endpoint.health.is_down or endpoint.count(State.CONNECTING):
+                return endpoint.health.refusal or EndpointDown
+        return PoolTimeout
+
+    def fullness(self, now: float) -> str:
+        """Return how many are in use and wait, and the oldest hold."""
+        roster = self._roster
+        limit = roster.max_size * len(roster.endpoints)
+        text = f"{roster.count(State.IN_USE)} of {limit} in use"
+        connecting = roster.count(State.CONNECTING)
+        if connecting:
+            text += f", {connecting} connecting"
+        if roster.line:
+            text += f", {len(roster.line)} waiting"
+        holds = roster.holds()
+        if holds:
+            text += f"; oldest, for {now - holds[0].since:.1f} s: {holds[0]!r}"
+        return text

@@ -1,0 +1,389 @@
+"""Who has which connection, who waits, what is to be done: all decisions.
+
+A roster takes no lock and does no I/O. The pool calls it with its lock held
+and afterwards, without the lock, carries out the jobs that were decided: a
+connect to begin, a connection to close. A job that an exception kept from being
+begun is begun by the next who comes by.
+
+Whatever becomes available, by a release, a connect or a check, goes through one
+funnel, `Roster.give`, which asks once: a waiter, or the shelf?
+"""
+
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from pgdbpool.endpoint.connection import PooledConnection
+from pgdbpool.endpoint.endpoint import Endpoint
+from pgdbpool.endpoint.entry import Entry, Hold
+from pgdbpool.endpoint.state import Reason, State, move
+from pgdbpool.errors import EndpointDown, PoolError
+from pgdbpool.settings import Settings
+from pgdbpool.stats import Stats
+from pgdbpool.waiters import Line, Waiter
+
+logger = logging.getLogger(__name__)
+
+# More connects at a time would mostly come too late: each release serves a
+# waiter as well, and what is no longer wanted loads the server for nothing.
+MOST_CONNECTING: Final = 4
+
+# Looking a member of an enum up costs as much as a call, twice a hold.
+IDLE: Final = State.IDLE
+IN_USE: Final = State.IN_USE
+
+Job = Callable[[], object]
+
+
+class Roster:
+    """The state of one pool; the pool's lock guards all of it.
+
+    Args:
+        endpoints: the servers.
+        settings: the pool's.
+        begin_connect: makes the job that begins a planned connect.
+        close: makes the job that closes a connection.
+
+    Attributes:
+        line: who waits for a connection.
+        watchers: who waits for something else, and for what.
+        jobs: what was decided and is to be done without the lock.
+        stats: what happened so far.
+        min_size, max_size: the limits, for each endpoint.
+        is_open, is_filling, was_closed: whether the pool serves; keeps
+            ``min_size`` open, which it does from its first use on; has ended.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        settings: Settings,
+        begin_connect: Callable[[Entry], Job],
+        close: Callable[[PooledConnection, Reason], Job],
+    ) -> None:
+        self.endpoints = endpoints
+        self.settings = settings
+        self.min_size = settings.min_size
+        self.max_size = settings.max_size
+        self.is_open = False
+        self.is_filling = False
+        self.was_closed = False
+        self.line = Line()
+        self.watchers: list[tuple[Callable[[], bool], Waiter]] = []
+        self.jobs: deque[Job] = deque()
+        self.stats = Stats()
+        self._begin_connect = begin_connect
+        self._close = close
+        self._from_shelf = deque.pop if settings.order == "lifo" else deque.popleft
+
+    # Acquire.
+
+    def take(self, hold: Hold, now: float) -> PooledConnection | None:
+        """Give the hold an idle connection that may be served; None: there is none."""
+        for endpoint in self.endpoints:
+            shelf = endpoint.shelf
+            while shelf:
+                conn = self._from_shelf(shelf)
+                entry = conn.entry
+                if entry.expires_at > now:
+                    self._hand_over(entry, conn, hold)
+                    return conn
+                self.retire(entry, conn, Reason.LIFETIME)
+                self.plan(now)
+        return None
+
+    def _hand_over(self, entry: Entry, conn: PooledConnection, hold: Hold) -> None:
+        move(entry, IN_USE)
+        entry.hold = conn.hold = hold
+        hold.entry = entry
+
+    def join(self, hold: Hold, now: float, *, again: bool) -> Waiter:
+        """Stand in line, and see to it that there will be something to get."""
+        self.is_filling = True
+        waiter = Waiter(hold)
+        self.line.join(waiter, again=again)
+        self.stats.requests_queued += 1
+        self.plan(now)
+        return waiter
+
+    def refuses(self, now: float) -> type[PoolError] | None:
+        """Return how callers are refused who found nothing idle, None: they wait."""
+        for endpoint in self.endpoints:
+            health = endpoint.health
+            if health.has_lasted(self.settings.grace, now):
+                return EndpointDown
+            if health.refusal and not endpoint.count(State.IN_USE, State.RESERVED):
+                return health.refusal
+        return None
+
+    def is_deadlocked(self, hold: Hold) -> bool:
+        """Whether nobody can ever release: every holder stands in the line.
+
+        Asked when ``hold`` is about to wait, which makes it the last of them.
+        """
+        waiting = self.line.threads()
+        waiting.add(hold.thread)
+        entries = [entry for endpoint in self.endpoints for entry in endpoint.entries]
+        if len(entries) < self.max_size * len(self.endpoints):
+            return False
+        return all(
+            entry.hold is not None
+            and entry.hold.is_block
+            and entry.hold.thread in waiting
+            for entry in entries
+        )
+
+    # Release, and whatever else makes a connection available.
+
+    def end(
+        self,
+        hold: Hold,
+        conn: PooledConnection,
+        now: float,
+        is_clean: bool,  # noqa: FBT001 - a keyword costs, on the path of every release
+    ) -> Entry | None:
+        """End a hold; a clean connection is passed on in the same step.
+
+        Returns:
+            The entry, whose connection is the caller's alone now unless it was
+            clean. None when the hold had ended before: nothing may be touched.
+        """
+        entry = hold.entry
+        if entry is None or entry.hold is not hold:
+            return None
+        entry.hold = None
+        self.stats.usage += now - hold.since
+        if is_clean:
+            self.give(entry, conn, now)
+        return entry
+
+    def give(self, entry: Entry, conn: PooledConnection, now: float) -> None:
+        """Pass on what became available: the one funnel.
+
+        What must go for a reason of its own is retired, the rest goes to the
+        first waiter, or to the shelf.
+        """
+        endpoint = entry.endpoint
+        entry.since = now
+        conn.hold = None
+        if not (
+            entry.expires_at > now
+            and entry.generation == endpoint.generation
+            and len(endpoint.entries) <= self.max_size
+            and self.is_open
+        ):
+            self.retire(entry, conn, self._why_unfit(entry, now))
+            self.plan(now)
+            return
+        move(entry, IDLE)
+        if self.line:
+            self._serve_first(entry, conn, now)
+        else:
+            endpoint.shelf.append(conn)
+        if self.watchers:
+            self.notify()
+
+    def _serve_first(self, entry: Entry, conn: PooledConnection, now: float) -> None:
+        waiter = self.line.first()
+        hold = waiter.hold
+        assert hold is not None  # noqa: S101 - who waits for an event is a watcher
+        self.stats.requests_wait += now - hold.since
+        hold.since = now
+        waiter.conn = conn
+        self._hand_over(entry, conn, hold)
+        waiter.wake()
+
+    def _why_unfit(self, entry: Entry, now: float) -> Reason:
+        if not self.is_open:
+            return Reason.POOL_CLOSED
+        return entry.endpoint.unfit(entry, now, self.max_size) or Reason.DIRTY
+
+    def retire(
+        self, entry: Entry, conn: PooledConnection | None, reason: Reason
+    ) -> None:
+        """Close an entry that is the caller's alone, or was taken from the shelf."""
+        entry.endpoint.close_entry(entry)
+        if conn is not None:
+            conn.hold = None
+            self.jobs.append(self._close(conn, reason))
+        if self.watchers:
+            self.notify()
+
+    def _retire_idle(self, entry: Entry, reason: Reason) -> None:
+        conn = entry.conn
+        if conn is not None and conn in entry.endpoint.shelf:
+            entry.endpoint.shelf.remove(conn)
+        self.retire(entry, conn, reason)
+
+    def fail(
+        self, entry: Entry, conn: PooledConnection, reason: Reason, now: float
+    ) -> None:
+        """Retire a connection found unfit; a lost one condemns its generation."""
+        endpoint = entry.endpoint
+        if reason in (Reason.LOST, Reason.PING_FAILED):
+            self.stats.connections_lost += 1
+            if entry.generation == endpoint.generation:
+                self.condemn(endpoint, Reason.LOST)
+        else:
+            self.stats.returns_bad += 1
+        self.retire(entry, conn, reason)
+        self.plan(now)
+
+    def condemn(self, endpoint: Endpoint, reason: Reason) -> None:
+        """Make every connection of the endpoint go: idle now, busy at release."""
+        endpoint.generation += 1
+        while endpoint.shelf:
+            conn = endpoint.shelf.pop()
+            self.retire(conn.entry, conn, reason)
+
+    # Connects.
+
+    def plan(self, now: float) -> None:
+        """Decide which connects to begin: for waiters, for min_size, as a probe."""
+        if not self.is_open:
+            return
+        for endpoint in self.endpoints:
+            for _ in range(self._wanted(endpoint, now)):
+                self.stats.connections_num += 1
+                self.jobs.append(self._begin_connect(endpoint.new_entry(now)))
+
+    def _wanted(self, endpoint: Endpoint, now: float) -> int:
+        size = len(endpoint.entries)
+        room = self.max_size - size
+        if room <= 0:
+            return 0
+        connecting = endpoint.count(State.CONNECTING)
+        wanted = len(self.line) - connecting
+        if self.is_filling:
+            wanted = max(wanted, self.min_size - size)
+        if endpoint.health.is_down:
+            # One prober at a time, whoever waits; the first success opens the door.
+            probes = connecting == 0 and now >= endpoint.health.retry_at
+            return int(probes)
+        return max(0, min(wanted, room, MOST_CONNECTING - connecting))
+
+    def connected(
+        self, entry: Entry, conn: PooledConnection, seconds: float, now: float
+    ) -> None:
+        """Take in a finished connect, also one that nobody waits for any more."""
+        endpoint = entry.endpoint
+        self.stats.connections_time += seconds
+        if entry.state is not State.CONNECTING or not self.is_open:
+            self._come_too_late(entry, conn)
+            return
+        endpoint.health.succeeded()
+        self.give(entry, conn, now)
+        self.plan(now)
+
+    def _come_too_late(self, entry: Entry, conn: PooledConnection) -> None:
+        if entry.state is State.CONNECTING:
+            self.retire(entry, conn, Reason.POOL_CLOSED)
+        else:
+            self.jobs.append(self._close(conn, Reason.CONNECT_FAILED))
+
+    def connect_failed(self, entry: Entry, error: BaseException, now: float) -> None:
+        """Take note of a failed connect; callers may have to be refused."""
+        self.stats.connections_errors += 1
+        entry.endpoint.health.connect_failed(error, now)
+        if entry.state is State.CONNECTING:
+            self.retire(entry, None, Reason.CONNECT_FAILED)
+        self.upkeep(now)
+
+    # What time brings.
+
+    def upkeep(self, now: float) -> float:
+        """Retire what is due, probe, refuse; return when to come again."""
+        due = math.inf
+        for endpoint in self.endpoints:
+            for entry in tuple(endpoint.entries):
+                due = min(due, self._look_after(endpoint, entry, now))
+        self.plan(now)
+        if self.line and self.refuses(now):
+            self.line.dismiss()
+        for endpoint in self.endpoints:
+            due = min(due, self._probe_due(endpoint, now))
+        return due
+
+    def _look_after(self, endpoint: Endpoint, entry: Entry, now: float) -> float:
+        """Retire one entry if it is due, else return when it will be."""
+        if entry.state is State.CONNECTING:
+            due = entry.since + endpoint.connect_limit
+            if due <= now:
+                error = TimeoutError(
+                    f"no answer to a connect within {now - entry.since:.1f} s"
+                )
+                endpoint.health.connect_failed(error, now)
+                self.retire(entry, None, Reason.CONNECT_FAILED)
+            return due
+        if entry.state is not State.IDLE:
+            return min(max(entry.expires_at, now + 1.0), now + self._idle_limit())
+        if entry.conn not in endpoint.shelf:
+            # An exception in the middle of a move left it behind.
+            self._retire_idle(entry, Reason.ABANDONED)
+            return math.inf
+        reason = endpoint.unfit(entry, now, self.max_size)
+        idle_due = entry.since + self._idle_limit()
+        if reason is None and idle_due <= now:
+            idle_due = now + self._idle_limit()
+            if len(endpoint.entries) > self.min_size:
+                reason = Reason.IDLE_TIME
+        if reason is not None:
+            self._retire_idle(entry, reason)
+            return math.inf
+        return min(entry.expires_at, idle_due)
+
+    def _idle_limit(self) -> float:
+        # Not below a second: that is how often upkeep may come.
+        limit = self.settings.max_idle
+        return math.inf if limit is None else max(limit, 1.0)
+
+    def _probe_due(self, endpoint: Endpoint, now: float) -> float:
+        health = endpoint.health
+        if not health.is_down:
+            return math.inf
+        due = math.inf
+        if len(endpoint.entries) < self.max_size:
+            due = max(health.retry_at, now + 0.01)
+        grace = self.settings.grace
+        if health.unreachable_since is not None and grace is not None and self.line:
+            due = min(due, max(health.unreachable_since + grace, now + 0.01))
+        return due
+
+    # Opening and closing.
+
+    def close(self) -> None:
+        """Refuse everyone from now on and retire all that is idle."""
+        self.is_open = False
+        self.was_closed = True
+        self.line.dismiss()
+        for endpoint in self.endpoints:
+            self.condemn(endpoint, Reason.POOL_CLOSED)
+        self.notify()
+
+    def notify(self) -> None:
+        """Wake the watchers who waited for what is now so."""
+        for watcher in list(self.watchers):
+            has_come, waiter = watcher
+            if has_come():
+                self.watchers.remove(watcher)
+                waiter.wake()
+
+    def count(self, *states: State) -> int:
+        """Return how many entries are in one of the states."""
+        return sum(endpoint.count(*states) for endpoint in self.endpoints)
+
+    def size(self) -> int:
+        """Return how many entries there are."""
+        return sum(len(endpoint.entries) for endpoint in self.endpoints)
+
+    def holds(self) -> list[Hold]:
+        """Return the holds, oldest first."""
+        found = [
+            entry.hold
+            for endpoint in self.endpoints
+            for entry in endpoint.entries
+            if entry.hold is not None
+        ]
+        return sorted(found, key=lambda hold: hold.since)

@@ -1,0 +1,327 @@
+"""The settings of a pool: frozen, checked once, documented at the field.
+
+Durations are seconds as float; ``None`` means no limit and zero means zero.
+A wrong setting is a `SettingsError` that names it, never silently corrected.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+from psycopg2 import extensions as driver
+
+from pgdbpool.errors import SettingsError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Hook = Callable[[Any], object]
+
+# What psycopg_pool has and this pool has no use for, with the reason.
+UNNEEDED = {
+    "connection_class": "give kwargs={'connection_factory': …}",
+    "close_returns": "use putconn(), or connection() as a context manager",
+    "reconnect_timeout": "a lost server is tried again for as long as the pool is open",
+    "reconnect_failed": "a lost server is tried again for as long as the pool is open",
+    "num_workers": "connects run in short-lived threads, started on demand",
+}
+
+
+class SettingsDict(TypedDict, total=False):
+    """The keyword arguments of a pool; `Settings` documents each."""
+
+    kwargs: Mapping[str, Any] | None
+    min_size: int
+    max_size: int | None
+    timeout: float | None
+    max_waiting: int
+    max_lifetime: float | None
+    max_idle: float | None
+    grace: float | None
+    ping_timeout: float
+    ping_idle: float
+    order: Literal["lifo", "fifo"]
+    autocommit: bool
+    reset: Literal["rollback", "session"] | Hook
+    configure: Hook | None
+    check: Hook | None
+    name: str | None
+    open: bool
+
+
+def _setting(default: object, group: str, unit: str, doc: str, **more: Any) -> Any:
+    """Return a field with what the manual says of it."""
+    metadata = {"group": group, "unit": unit, "doc": doc}
+    return dataclasses.field(default=default, metadata=metadata, **more)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The checked settings of one pool; make one with `Settings.of`."""
+
+    conninfo: str = _setting(
+        "",
+        "essential",
+        "DSN or URL",
+        "Where the database is. Empty: the `PG*` variables of libpq.",
+        repr=False,
+    )
+    min_size: int = _setting(
+        1, "essential", "connections", "Kept open, from the first use of the pool on."
+    )
+    max_size: int = _setting(
+        20,
+        "essential",
+        "connections",
+        "Never exceeded, in each process. `None`: the same as `min_size`.",
+    )
+    timeout: float | None = _setting(
+        5.0,
+        "essential",
+        "s",
+        "A connection within this time, or an exception. "
+        "Below the 30 s after which gunicorn kills a worker.",
+    )
+    autocommit: bool = _setting(
+        False, "often", "", "Connections commit each statement by itself."
+    )
+    max_waiting: int = _setting(
+        0,
+        "often",
+        "callers",
+        "More callers in the line are refused with `TooManyRequests`. 0: no bound.",
+    )
+    max_lifetime: float | None = _setting(
+        3600.0,
+        "often",
+        "s",
+        "Older connections are replaced, each up to a fifth earlier by chance, "
+        "so that not all go at once.",
+    )
+    max_idle: float | None = _setting(
+        600.0, "often", "s", "Idle longer than this are closed, down to `min_size`."
+    )
+    reset: str | Hook = _setting(
+        "rollback",
+        "often",
+        "",
+        "What release undoes. `rollback`: the open transaction and the driver's "
+        "settings. `session`: also SET, temporary tables, advisory locks, LISTEN "
+        "and WITH HOLD cursors, for one round trip. Or a function of the connection.",
+    )
+    kwargs: Mapping[str, Any] | None = _setting(
+        None,
+        "often",
+        "",
+        "More parameters of libpq, and `connection_factory` and `cursor_factory` "
+        "of psycopg2.",
+        repr=False,
+    )
+    name: str | None = _setting(
+        None, "often", "", "The pool's name in messages and logs. Default: `pool-1`, …"
+    )
+    grace: float | None = _setting(
+        5.0,
+        "rarely",
+        "s",
+        "How long an unreachable server may make callers wait before they are "
+        "refused at once. Default: `timeout`.",
+    )
+    ping_timeout: float = _setting(
+        2.0,
+        "rarely",
+        "s",
+        "Pings and resets that take longer lose their connection. "
+        "Default: half the `timeout`, at most 2 s.",
+    )
+    ping_idle: float = _setting(
+        0.0,
+        "rarely",
+        "s",
+        "Connections used less than this ago are looked at, not pinged. "
+        "0: always ping.",
+    )
+    order: str = _setting(
+        "lifo",
+        "rarely",
+        "",
+        "Which idle connection serves first: `lifo` the newest, which keeps the set "
+        "small and warm; `fifo` the oldest.",
+    )
+    configure: Hook | None = _setting(
+        None,
+        "rarely",
+        "",
+        "Called with each new connection; must leave no transaction open.",
+    )
+    check: Hook | None = _setting(
+        None,
+        "rarely",
+        "",
+        "Called with the connection before each hold, in addition to the ping; "
+        "raises when the connection is unfit.",
+    )
+    open: bool = _setting(
+        True,
+        "rarely",
+        "",
+        "Whether the pool serves from the start, or only after `open()`.",
+    )
+    explicit: frozenset[str] = dataclasses.field(default=frozenset(), repr=False)
+
+    @classmethod
+    def of(cls, conninfo: str, given: Mapping[str, Any]) -> Self:
+        """Check what the user gave and fill in the rest.
+
+        Args:
+            conninfo: a DSN or URL of libpq, or empty.
+            given: the keyword arguments, unchecked.
+
+        Raises:
+            SettingsError: something is unknown, wrong or contradictory.
+        """
+        _refuse_unknown(given)
+        values = dict(given)
+        if values.get("max_size", 0) is None:
+            values["max_size"] = values.get("min_size", cls.min_size)
+        timeout = values.get("timeout", cls.timeout)
+        _check_duration("timeout", timeout)
+        values.setdefault("grace", timeout)
+        values.setdefault("ping_timeout", _ping_timeout(timeout))
+        settings = cls(conninfo=conninfo, explicit=frozenset(given), **values)
+        settings._check()
+        return settings
+
+    def _check(self) -> None:
+        """Raise SettingsError at the first setting that is wrong."""
+        check_sizes(self.min_size, self.max_size)
+        _check_int("max_waiting", self.max_waiting, least=0)
+        for name in ("max_lifetime", "max_idle", "grace"):
+            _check_duration(name, getattr(self, name))
+        for name in ("ping_timeout", "ping_idle"):
+            _check_duration(name, getattr(self, name), may_be_none=False)
+        for name in ("autocommit", "open"):
+            _check_type(name, getattr(self, name), bool)
+        _check_type("name", self.name, str, type(None))
+        if self.order not in ("lifo", "fifo"):
+            raise SettingsError(f"order: must be 'lifo' or 'fifo', not {self.order!r}")
+        if self.reset not in ("rollback", "session") and not callable(self.reset):
+            raise SettingsError(
+                "reset: must be 'rollback', 'session' or a function of the "
+                f"connection, not {self.reset!r}"
+            )
+        for name in ("configure", "check"):
+            hook = getattr(self, name)
+            if hook is not None and not callable(hook):
+                raise SettingsError(f"{name}: must be a function, not {hook!r}")
+
+
+def _ping_timeout(timeout: float | None) -> float:
+    # Not below a tenth of a second, or timeout=0 would find every ping too slow.
+    return 2.0 if timeout is None else max(0.1, min(2.0, timeout / 2))
+
+
+def check_sizes(min_size: int, max_size: int) -> None:
+    """Raise SettingsError unless the two sizes make sense together."""
+    _check_int("min_size", min_size, least=0)
+    _check_int("max_size", max_size, least=1)
+    if min_size > max_size:
+        raise SettingsError(
+            f"min_size: {min_size} is greater than max_size, which is {max_size}"
+        )
+
+
+def libpq_params(
+    conninfo: str, kwargs: Mapping[str, Any] | None
+) -> tuple[dict[str, str], dict[str, type]]:
+    """Split conninfo and kwargs into what libpq takes and psycopg2's factories.
+
+    Returns:
+        The parameters of libpq, and the factories by their keyword.
+
+    Raises:
+        SettingsError: the DSN does not parse, or a keyword is none of libpq's.
+            Neither the DSN nor a value is quoted: both can hold a password.
+    """
+    params = _parse_conninfo(conninfo)
+    _check_type("kwargs", kwargs, Mapping, type(None))
+    factories: dict[str, type] = {}
+    for key, value in (kwargs or {}).items():
+        if key in ("connection_factory", "cursor_factory"):
+            if value is not None:
+                factories[key] = _factory(key, value)
+        elif key in ("async", "async_"):
+            raise SettingsError(f"kwargs: {key}: a pool cannot hold async connections")
+        elif value is not None:
+            params[_libpq_keyword(key)] = str(value)
+    return params, factories
+
+
+def _parse_conninfo(conninfo: str) -> dict[str, str]:
+    _check_type("conninfo", conninfo, str)
+    try:
+        return dict(driver.parse_dsn(conninfo))
+    except Exception:  # noqa: BLE001, S110 - its text quotes parts of the DSN
+        pass
+    raise SettingsError("conninfo: neither a DSN nor a URL that libpq can parse")
+
+
+def _libpq_keyword(key: str) -> str:
+    """Return the name libpq has for a keyword of psycopg2."""
+    name = {"database": "dbname"}.get(key, key)
+    try:
+        driver.parse_dsn(f"{name}=1")
+    except Exception:  # noqa: BLE001 - whatever is wrong, the name is not libpq's
+        raise SettingsError(
+            f"kwargs: libpq has no connection parameter {key!r}"
+        ) from None
+    return name
+
+
+def _factory(key: str, value: object) -> type:
+    required = driver.connection if key == "connection_factory" else driver.cursor
+    if isinstance(value, type) and issubclass(value, required):
+        return value
+    raise SettingsError(
+        f"kwargs: {key}: must be a subclass of psycopg2.extensions."
+        f"{required.__name__}, not {value!r}"
+    )
+
+
+def _refuse_unknown(given: Mapping[str, Any]) -> None:
+    known = SettingsDict.__annotations__
+    for name in given:
+        if name in UNNEEDED:
+            raise SettingsError(
+                f"{name}: this pool has no such setting; {UNNEEDED[name]}"
+            )
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise SettingsError(f"{name}: unknown setting{hint}")
+
+
+def _check_type(name: str, value: object, *types: type) -> None:
+    if not isinstance(value, types):
+        wanted = " or ".join(t.__name__ for t in types)
+        raise SettingsError(f"{name}: must be {wanted}, not {type(value).__name__}")
+
+
+def _check_int(name: str, value: object, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise SettingsError(f"{name}: must be a whole number, not {value!r}")
+    if value < least:
+        raise SettingsError(f"{name}: must be at least {least}, not {value}")
+
+
+def _check_duration(name: str, value: object, *, may_be_none: bool = True) -> None:
+    if value is None and may_be_none:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise SettingsError(f"{name}: must be seconds as a number, not {value!r}")
+    if math.isnan(value) or value < 0:
+        raise SettingsError(f"{name}: must not be negative, but is {value}")

@@ -1,0 +1,336 @@
+"""One request as the holder of at most one connection."""
+
+from __future__ import annotations
+
+import _thread
+import logging
+import sys
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import psycopg2
+from psycopg2 import extensions as driver
+
+from pgdbpool.errors import CommitUnknown, ConnectionReleased, NestedCheckout, PoolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from pgdbpool.endpoint.connection import PooledConnection
+    from pgdbpool.endpoint.entry import Hold
+    from pgdbpool.wsgi.rules import Environ, Headers, Rules
+
+# The package's, so that its name survives a move between these files.
+logger = logging.getLogger("pgdbpool.wsgi")
+
+# Set in environ by whichever middleware of a stack commits first: what one of
+# them committed, another one's 503 would make the client do twice.
+COMMITTED = "pgdbpool.committed"
+
+# RFC 9110, section 9.2.1. Repeating them is asked of every client.
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+
+CLOSED = 1  # psycopg2's ``closed``, when ``close()`` was called
+LOST = 2  # and when the session has failed
+FAILED = driver.TRANSACTION_STATUS_INERROR
+
+
+class Holder:
+    """The connection of one request, from its first use to the request's end.
+
+    Any thread may call any method. Ending is exactly once, because the pool asks
+    for the hold: whoever comes second changes nothing.
+
+    Attributes:
+        conn: the connection while it is held.
+        failure: the last error that promises that nothing was committed.
+        is_used: an acquire was tried.
+        is_over: the request has ended.
+        has_failed: nothing of this request is to be committed any more.
+    """
+
+    conn: PooledConnection | None = None
+    failure: BaseException | None = None
+    is_used = False
+    is_over = False
+    has_failed = False
+    _hold: Hold | None = None
+    _was_lost = False
+    _is_entered = False
+
+    def __init__(self, rules: Rules, environ: Environ) -> None:
+        self.rules = rules
+        self.environ = environ
+        self.method: str = environ.get("REQUEST_METHOD", "")
+        self._path: str = environ.get("PATH_INFO", "")
+        # Held by the thread that acquires, so that a second one waits for that
+        # connection and does not take another.
+        self._acquiring = _thread.allocate_lock()
+
+    @property
+    def name(self) -> str:
+        """What to call this request: its method and path, never its query."""
+        path = self._path
+        if not (path.isascii() and path.isprintable()):
+            path = quote(path, encoding="latin-1", errors="replace")
+        return f"{self.method} {path}"
+
+    def connection(self) -> PooledConnection:
+        """Return the request's connection, acquired now if it has none. May block.
+
+        Raises:
+            ConnectionReleased: the request is over.
+            PoolError: there is none to be had.
+        """
+        conn = self.conn
+        if conn is not None:
+            return conn
+        with self._acquiring:
+            return self.conn or self._acquire()
+
+    def _acquire(self) -> PooledConnection:
+        self.refuse_if_over()
+        environ = self.environ
+        self.is_used = True
+        try:
+            conn = self.rules.pool.acquire_at(_place_in_app(), None, self.name)
+        except NestedCheckout:
+            raise  # a mistake of the app's, which trying again repeats
+        except PoolError as error:
+            self.failure = error
+            raise
+        self._hold = conn.hold
+        self.conn = conn
+        self.failure = None
+        self._was_lost = False
+        if conn.autocommit:
+            environ[COMMITTED] = True
+        if self.is_over:
+            # It ended on another thread, which may have seen no connection yet.
+            self.give_back()
+            self.refuse_if_over()
+        return conn
+
+    def refuse_if_over(self) -> None:
+        """Raise ConnectionReleased when the request has ended."""
+        if self.is_over:
+            raise ConnectionReleased(
+                f"{self.name} is over and its connection released: "
+                "what runs after a request acquires from the pool"
+            )
+
+    def held(self) -> PooledConnection | None:
+        """Return the connection without acquiring one.
+
+        Raises:
+            ConnectionReleased: the request is over.
+        """
+        if self.conn is None:
+            self.refuse_if_over()
+        return self.conn
+
+    def enter(self) -> None:
+        """Begin a ``with`` block of psycopg2's."""
+        self.connection().__enter__()
+        self._is_entered = True
+
+    def leave(self, error: BaseException | None) -> None:
+        """End it. Blocks for a COMMIT, or after an error for a rollback."""
+        self._is_entered = False
+        conn = self.conn
+        try:
+            if error is None:
+                self.commit()
+        except BaseException:
+            _leave_quietly(conn)
+            raise
+        if conn is not None:
+            conn.__exit__(None if error is None else type(error), error, None)
+
+    def commit(self) -> None:
+        """Commit the open transaction, if there is one. Blocks.
+
+        Raises:
+            psycopg2.Error: as `ConnectionPool.commit` does.
+        """
+        conn = self.held()
+        if conn is None:
+            return
+        if conn.closed == CLOSED:
+            conn.commit()  # which says so
+        is_open = conn.in_transaction
+        try:
+            self.rules.pool.commit(conn)
+        except CommitUnknown as error:
+            self._outcome_is_unknown(error)
+            raise
+        except psycopg2.OperationalError:
+            self._was_lost = self._was_lost or bool(conn.closed)
+            raise
+        if is_open:
+            self.environ[COMMITTED] = True
+
+    def _outcome_is_unknown(self, error: CommitUnknown) -> None:
+        if self.method in SAFE_METHODS:
+            self.failure = error
+        else:
+            self.environ[COMMITTED] = True
+
+    def rollback(self) -> None:
+        """Roll back the open transaction, if there is one. Blocks."""
+        conn = self.held()
+        if conn is not None:
+            conn.rollback()
+
+    def close(self) -> None:
+        """Close the real connection, if there is one, as the app asked for."""
+        conn = self.held()
+        if conn is not None:
+            self._was_lost = self.is_lost()
+            conn.close()
+
+    def release(self) -> None:
+        """Give the connection back before the request ends. Blocks for a reset.
+
+        Raises:
+            psycopg2.ProgrammingError: a transaction is open that was used.
+        """
+        conn = self.held()
+        if conn is None:
+            return
+        if self._is_entered or (not conn.closed and conn.in_transaction):
+            raise psycopg2.ProgrammingError(
+                f"{self.name}: release() cannot be used inside a transaction; "
+                "commit() or rollback() first"
+            )
+        self.give_back()
+
+    def change_autocommit(self, value: object) -> None:
+        """Set ``autocommit``; statements may be committed as they come."""
+        self.connection().autocommit = value
+        if value:
+            self.environ[COMMITTED] = True
+
+    def settle(self, status: str, headers: Headers) -> None:
+        """Commit what the app left open, if its response calls for it. Blocks.
+
+        Raises:
+            psycopg2.Error: it cannot be committed, and the response said it was.
+            Exception: whatever ``commit_veto`` raised.
+        """
+        conn = self.conn
+        if conn is None or not self._is_due(conn, status):
+            return
+        veto = self.rules.commit_veto
+        if veto is not None and veto(self.environ, status, headers):
+            return
+        if self.is_lost() or conn.get_transaction_status() == FAILED:
+            if status >= "4":
+                return
+            self._refuse_if_lost()
+        self.commit()
+
+    def _is_due(self, conn: PooledConnection, status: str) -> bool:
+        """Whether a commit is due by the rules, possible or not."""
+        if not self.rules.is_automatic or self.has_failed:
+            return False
+        if not status or status >= "5":
+            return False
+        return self.is_lost() if conn.closed else conn.in_transaction
+
+    def _refuse_if_lost(self) -> None:
+        if self.is_lost():
+            raise psycopg2.OperationalError(
+                f"{self.name}: the session was lost and with it what was not committed"
+            )
+
+    def is_lost(self) -> bool:
+        """Whether the request's transaction went down with its session. No I/O."""
+        if not self.rules.is_automatic:
+            return False
+        conn = self.conn
+        if conn is not None and conn.closed == LOST and not conn.autocommit:
+            return True
+        return self._was_lost
+
+    def may_try_again(self, error: BaseException | None) -> bool:
+        """Whether a 503 would be true: it is transient, and nothing was committed.
+
+        Args:
+            error: what the app raised; None if it made a response of it.
+        """
+        if COMMITTED in self.environ:
+            return False
+        if error is None:
+            return self.failure is not None or self.is_lost()
+        causes = list(_causes(error))
+        if any(cause is self.failure for cause in causes):
+            return True
+        return self.is_lost() and any(isinstance(e, psycopg2.Error) for e in causes)
+
+    def give_back(self, *, keep: bool = True) -> None:
+        """End the hold, if there is one: roll back, reset, release. Blocks.
+
+        Args:
+            keep: False closes the connection instead.
+        """
+        conn, hold = self.conn, self._hold
+        if conn is None or hold is None:
+            return
+        self._was_lost = self.is_lost()
+        self._is_entered = False
+        self.conn = self._hold = None
+        try:
+            self._warn_if_left_open(conn)
+        finally:
+            self.rules.pool.release(conn, hold, keep=keep)
+
+    def _warn_if_left_open(self, conn: PooledConnection) -> None:
+        if self.rules.is_automatic or conn.closed or not conn.in_transaction:
+            return
+        logger.warning(
+            "%s left a transaction open, which is rolled back: with "
+            "transaction='manual' the handler commits",
+            self.name,
+        )
+
+    def end(self) -> None:
+        """End the request: from now on its connection refuses to be used."""
+        self.is_over = True
+        try:
+            if self.conn is not None:
+                self.give_back()
+        finally:
+            # What stands in environ leads here: no cycle may lead back.
+            self.environ = {}
+            self.failure = None
+
+
+def _place_in_app() -> FrameType:
+    """Return the frame that asked for the connection: the nearest not of ours."""
+    frame = sys._getframe(1)  # noqa: SLF001 - who acquires
+    while frame.f_back and frame.f_globals.get("__package__") == __package__:
+        frame = frame.f_back
+    return frame
+
+
+def _leave_quietly(conn: PooledConnection | None) -> None:
+    """Let psycopg2 know that its block has ended; what went wrong is known."""
+    try:
+        if conn is not None:
+            conn.__exit__(BaseException, None, None)
+    except psycopg2.Error:
+        logger.debug("the block's rollback failed too", exc_info=True)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and all that led to it, each once."""
+    seen: set[int] = set()
+    todo: list[BaseException | None] = [error]
+    while todo:
+        cause = todo.pop()
+        if cause is not None and id(cause) not in seen:
+            seen.add(id(cause))
+            yield cause
+            todo += (cause.__context__, cause.__cause__)

@@ -1,0 +1,43 @@
+"""What all requests of one middleware have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pgdbpool.pool import ConnectionPool
+    from pgdbpool.wsgi.refusal import Refusal
+
+TRANSACTIONS = ("request", "manual")
+
+# PEP 3333's, in a form that resolves at run time from Python 3.10 on.
+Environ = dict[str, Any]
+Headers = list[tuple[str, str]]
+ExcInfo = (
+    tuple[type[BaseException], BaseException, TracebackType]
+    | tuple[None, None, None]
+    | None
+)
+StartResponse = Callable[..., Callable[[bytes], object]]
+Application = Callable[[Environ, StartResponse], Iterable[bytes]]
+CommitVeto = Callable[[Environ, str, Headers], object]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rules:
+    """The settings of a middleware, checked, in the form its requests need.
+
+    Attributes:
+        pool: where connections come from.
+        is_automatic: the request is the transaction.
+        commit_veto: may decide against a commit; None if nobody does.
+        refusal: the 503.
+    """
+
+    pool: ConnectionPool
+    is_automatic: bool
+    commit_veto: CommitVeto | None
+    refusal: Refusal

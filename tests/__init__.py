@@ -1,0 +1,1 @@
+"""The promises of pgdbpool, each stated by a test."""

@@ -1,0 +1,1 @@
+"""Promises kept while servers, networks and processes break."""

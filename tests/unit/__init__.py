@@ -1,0 +1,1 @@
+"""Promises kept without a server, a network or a sleep."""
