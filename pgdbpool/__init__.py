@@ -18,6 +18,7 @@ from pgdbpool.errors import (
 )
 from pgdbpool.pool import ConnectionPool
 from pgdbpool.settings import Settings
+from pgdbpool.wsgi import PoolMiddleware
 
 __version__ = "2.0.0a1"
 
@@ -32,6 +33,7 @@ __all__ = [
     "PoolClosed",
     "PoolError",
     "PoolExhausted",
+    "PoolMiddleware",
     "PoolTimeout",
     "PooledConnection",
     "Settings",

@@ -12,6 +12,7 @@ from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Entry, Hold
 from pgdbpool.endpoint.state import Reason
 from pgdbpool.errors import PoolError
+from pgdbpool.hangups import hangups
 from pgdbpool.keeper import Keeper
 from pgdbpool.settings import Settings
 from pgdbpool.waiters import Waiter
@@ -39,7 +40,7 @@ class Holding(Keeper):
         super().__init__(name, settings, endpoints)
         # A check hook is asked each time, whatever the ping.
         self._ping_idle = 0.0 if settings.check else settings.ping_idle
-        self._resets_more = settings.reset != "rollback"
+        self._is_rollback_enough = settings.reset == "rollback"
 
     def acquire(
         self, timeout: float | None = None, *, request: str | None = None
@@ -80,8 +81,8 @@ class Holding(Keeper):
             conn = roster.take(hold, now)
         if (
             conn is not None
-            and now - (entry := conn.entry).since < self._ping_idle
-            and not entry.news()
+            and now - hold.entry.since < self._ping_idle
+            and (hangups.is_listening or not conn.news())
         ):
             return conn
         return self._serve(hold, conn, timeout)
@@ -240,7 +241,7 @@ class Holding(Keeper):
         Returns:
             False if the hold had ended before; then nothing was touched.
         """
-        is_clean = keep and session.is_clean(conn) and not self._resets_more
+        is_clean = keep and self._is_rollback_enough and session.is_clean(conn)
         roster = self._roster
         now = monotonic()
         with self._lock:

@@ -26,6 +26,7 @@ from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.endpoint import Endpoint, Role
 from pgdbpool.endpoint.entry import Entry
 from pgdbpool.endpoint.state import Reason, State
+from pgdbpool.hangups import hangups
 from pgdbpool.report import Report
 from pgdbpool.roster import Job, Roster
 from pgdbpool.settings import Settings
@@ -94,13 +95,14 @@ class Keeper:
             return
         seconds = monotonic() - began
         conn.entry = entry
-        vacated = functools.partial(_on_vacated, weakref.ref(self), entry)
+        mine = weakref.ref(self)
+        hangups.listen(conn.fileno(), functools.partial(_on_hangup, mine, entry))
+        vacated = functools.partial(_on_vacated, mine, entry)
         with self._lock:
             now = monotonic()
             entry.endpoint.role = role_of(conn)
             if entry.state is State.CONNECTING:
                 entry.reference = weakref.ref(conn, vacated)
-                entry.news = conn.news
             self._roster.connected(entry, conn, seconds, now)
             due = self._roster.upkeep(now)
         logger.info(
@@ -131,6 +133,8 @@ class Keeper:
         return functools.partial(self._close, conn, reason)
 
     def _close(self, conn: PooledConnection, reason: Reason) -> None:
+        if not conn.closed:
+            hangups.ignore(conn.fileno())
         if reason in (Reason.LOST, Reason.PING_FAILED):
             shut_down(conn)  # so that closing cannot wait for a silent peer
         try:
@@ -154,6 +158,16 @@ class Keeper:
                 hold,
             )
         self.act()
+
+    def _hear(self, entry: Entry) -> None:
+        """Deal with a hang-up; on the listening thread, so without I/O."""
+        conn = entry.conn
+        if conn is None or conn.closed or not conn.news():
+            return
+        with self._lock:
+            self._roster.hung_up(entry, conn, monotonic())
+        if self._roster.jobs:
+            _thread.start_new_thread(self.act, ())
 
     # Upkeep.
 
@@ -236,6 +250,12 @@ def _on_vacated(keeper: "weakref.ref[Keeper]", entry: Entry, _conn: object) -> N
     alive = keeper()
     if alive is not None and entry.state is State.IN_USE:
         _thread.start_new_thread(alive._vacate, (entry,))  # noqa: SLF001 - its own
+
+
+def _on_hangup(keeper: "weakref.ref[Keeper]", entry: Entry) -> None:
+    alive = keeper()
+    if alive is not None:
+        alive._hear(entry)  # noqa: SLF001 - its own
 
 
 def _on_timer(keeper: "weakref.ref[Keeper]") -> None:

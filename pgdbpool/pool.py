@@ -183,12 +183,19 @@ class ConnectionPool(Holding):
             ValueError: it is not of this pool, or was released already; nothing
                 is changed.
         """
+        hold = getattr(conn, "hold", None)
+        if (
+            hold is None
+            or hold.entry.endpoint not in self._roster.endpoints
+            or not self.release(conn, hold)
+        ):
+            raise self._cannot_put(conn)
+
+    def _cannot_put(self, conn: object) -> ValueError:
         entry = getattr(conn, "entry", None)
         if entry is None or entry.endpoint not in self._roster.endpoints:
-            raise ValueError(f"{conn!r} does not belong to pool {self.name!r}")
-        hold = conn.hold
-        if hold is None or not self.release(conn, hold):
-            raise ValueError(f"{conn!r} has already been released to {self.name!r}")
+            return ValueError(f"{conn!r} does not belong to pool {self.name!r}")
+        return ValueError(f"{conn!r} has already been released to {self.name!r}")
 
     # Care.
 
@@ -266,9 +273,7 @@ class ConnectionPool(Holding):
         largest = min_size if max_size is None else max_size
         check_sizes(min_size, largest)
         with self._lock:
-            self._roster.min_size = min_size
-            self._roster.max_size = largest
-            self._roster.upkeep(monotonic())
+            self._roster.resize(min_size, largest, monotonic())
         self.act()
 
     def get_stats(self) -> dict[str, int]:

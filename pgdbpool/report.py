@@ -59,7 +59,7 @@ class Report:
         mine = [h for h in self._roster.holds() if h.thread == hold.thread]
         first = f"; this thread has a {mine[0]!r}" if mine else ""
         return NestedCheckout(
-            f"pool {self._name!r}: every one of its {self._roster.size()} connections is "
+            f"pool {self._name!r}: each of its {self._roster.size()} connections is "
             f"held by a thread that waits for another{first}, and wants a second "
             f"at {hold.place}. Use the connection you have, or raise max_size."
         )

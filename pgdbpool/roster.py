@@ -88,16 +88,13 @@ class Roster:
                 conn = self._from_shelf(shelf)
                 entry = conn.entry
                 if entry.expires_at > now:
-                    self._hand_over(entry, conn, hold)
+                    move(entry, IN_USE)
+                    entry.hold = conn.hold = hold
+                    hold.entry = entry
                     return conn
                 self.retire(entry, conn, Reason.LIFETIME)
                 self.plan(now)
         return None
-
-    def _hand_over(self, entry: Entry, conn: PooledConnection, hold: Hold) -> None:
-        move(entry, IN_USE)
-        entry.hold = conn.hold = hold
-        hold.entry = entry
 
     def join(self, hold: Hold, now: float, *, again: bool) -> Waiter:
         """Stand in line, and see to it that there will be something to get."""
@@ -151,7 +148,7 @@ class Roster:
             clean. None when the hold had ended before: nothing may be touched.
         """
         entry = hold.entry
-        if entry is None or entry.hold is not hold:
+        if entry.hold is not hold:
             return None
         entry.hold = None
         self.stats.usage += now - hold.since
@@ -163,42 +160,30 @@ class Roster:
         """Pass on what became available: the one funnel.
 
         What must go for a reason of its own is retired, the rest goes to the
-        first waiter, or to the shelf.
+        shelf, and from there at once to the first waiter, if there is one.
         """
         endpoint = entry.endpoint
         entry.since = now
         conn.hold = None
-        if not (
-            entry.expires_at > now
-            and entry.generation == endpoint.generation
-            and len(endpoint.entries) <= self.max_size
-            and self.is_open
-        ):
-            self.retire(entry, conn, self._why_unfit(entry, now))
+        if entry.expires_at <= now or entry.generation != endpoint.generation:
+            self.retire(entry, conn, self._why_unfit(entry))
             self.plan(now)
             return
         move(entry, IDLE)
+        endpoint.shelf.append(conn)
         if self.line:
-            self._serve_first(entry, conn, now)
-        else:
-            endpoint.shelf.append(conn)
+            self._serve_first(now)
         if self.watchers:
             self.notify()
 
-    def _serve_first(self, entry: Entry, conn: PooledConnection, now: float) -> None:
-        waiter = self.line.first()
+    def _serve_first(self, now: float) -> None:
+        waiter = self.line.popleft()
         hold = waiter.hold
         assert hold is not None  # noqa: S101 - who waits for an event is a watcher
         self.stats.requests_wait += now - hold.since
         hold.since = now
-        waiter.conn = conn
-        self._hand_over(entry, conn, hold)
+        waiter.conn = self.take(hold, now)
         waiter.wake()
-
-    def _why_unfit(self, entry: Entry, now: float) -> Reason:
-        if not self.is_open:
-            return Reason.POOL_CLOSED
-        return entry.endpoint.unfit(entry, now, self.max_size) or Reason.DIRTY
 
     def retire(
         self, entry: Entry, conn: PooledConnection | None, reason: Reason
@@ -230,6 +215,22 @@ class Roster:
             self.stats.returns_bad += 1
         self.retire(entry, conn, reason)
         self.plan(now)
+
+    def _why_unfit(self, entry: Entry) -> Reason:
+        if self.was_closed:
+            return Reason.POOL_CLOSED
+        if entry.generation != entry.endpoint.generation:
+            return Reason.DRAINED
+        return entry.expires_as
+
+    def hung_up(self, entry: Entry, conn: PooledConnection, now: float) -> None:
+        """Take note that the server ended a session; an idle one is replaced."""
+        entry.expire(Reason.LOST)
+        if entry.state is IDLE and conn in entry.endpoint.shelf:
+            entry.endpoint.shelf.remove(conn)
+            error = ConnectionResetError("the server ended an idle session")
+            entry.endpoint.health.ping_lost(error, now)
+            self.fail(entry, conn, Reason.LOST, now)
 
     def condemn(self, endpoint: Endpoint, reason: Reason) -> None:
         """Make every connection of the endpoint go: idle now, busy at release."""
@@ -323,16 +324,16 @@ class Roster:
             # An exception in the middle of a move left it behind.
             self._retire_idle(entry, Reason.ABANDONED)
             return math.inf
-        reason = endpoint.unfit(entry, now, self.max_size)
-        idle_due = entry.since + self._idle_limit()
-        if reason is None and idle_due <= now:
-            idle_due = now + self._idle_limit()
-            if len(endpoint.entries) > self.min_size:
-                reason = Reason.IDLE_TIME
-        if reason is not None:
-            self._retire_idle(entry, reason)
+        if entry.expires_at <= now:
+            self._retire_idle(entry, entry.expires_as)
             return math.inf
-        return min(entry.expires_at, idle_due)
+        due = entry.since + self._idle_limit()
+        if due <= now:
+            if len(endpoint.entries) > self.min_size:
+                self._retire_idle(entry, Reason.IDLE_TIME)
+                return math.inf
+            due = now + self._idle_limit()
+        return min(entry.expires_at, due)
 
     def _idle_limit(self) -> float:
         # Not below a second: that is how often upkeep may come.
@@ -351,7 +352,17 @@ class Roster:
             due = min(due, max(health.unreachable_since + grace, now + 0.01))
         return due
 
-    # Opening and closing.
+    # Opening, closing, changing size.
+
+    def resize(self, min_size: int, max_size: int, now: float) -> None:
+        """Change the limits; what is too many goes, when busy at its release."""
+        self.min_size, self.max_size = min_size, max_size
+        for endpoint in self.endpoints:
+            surplus = len(endpoint.entries) - max_size
+            by_state = sorted(endpoint.entries, key=lambda e: e.state is not IDLE)
+            for entry in by_state[: max(surplus, 0)]:
+                entry.expire(Reason.SHRUNK)
+        self.upkeep(now)
 
     def close(self) -> None:
         """Refuse everyone from now on and retire all that is idle."""

@@ -47,38 +47,26 @@ class Waiter:
             self._bell.release()
 
 
-class Line:
+class Line(deque[Waiter]):
     """The waiters in order of arrival; the pool's lock guards it."""
-
-    __slots__ = ("_waiters",)
-
-    def __init__(self) -> None:
-        self._waiters: deque[Waiter] = deque()
-
-    def __len__(self) -> int:
-        return len(self._waiters)
 
     def join(self, waiter: Waiter, *, again: bool) -> None:
         """Stand at the end, or at the head who was served a dead connection."""
         if again:
-            self._waiters.appendleft(waiter)
+            self.appendleft(waiter)
         else:
-            self._waiters.append(waiter)
+            self.append(waiter)
 
     def leave(self, waiter: Waiter) -> None:
         """Step out of the line, if still in it."""
-        if waiter in self._waiters:
-            self._waiters.remove(waiter)
-
-    def first(self) -> Waiter:
-        """Take the first waiter out of the line."""
-        return self._waiters.popleft()
+        if waiter in self:
+            self.remove(waiter)
 
     def threads(self) -> set[int]:
         """Return the ids of the threads that wait."""
-        return {w.hold.thread for w in self._waiters if w.hold is not None}
+        return {waiter.hold.thread for waiter in self if waiter.hold is not None}
 
     def dismiss(self) -> None:
         """Wake everyone with nothing: each finds out why by itself."""
-        while self._waiters:
-            self._waiters.popleft().wake()
+        while self:
+            self.popleft().wake()

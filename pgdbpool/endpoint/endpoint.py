@@ -17,7 +17,7 @@ from pgdbpool.endpoint import identity, session
 from pgdbpool.endpoint.connection import PooledConnection, pooled
 from pgdbpool.endpoint.entry import Entry
 from pgdbpool.endpoint.health import Health
-from pgdbpool.endpoint.state import Reason, State, move
+from pgdbpool.endpoint.state import State, move
 from pgdbpool.settings import Settings
 from pgdbpool.watchdog import guarded
 
@@ -114,16 +114,6 @@ class Endpoint:
         entry.hold = None
         entry.reference = None
         self.entries.discard(entry)
-
-    def unfit(self, entry: Entry, now: float, max_size: int) -> Reason | None:
-        """Return why an entry that nobody holds must go, None if it may stay."""
-        if entry.generation != self.generation:
-            return Reason.DRAINED
-        if entry.expires_at <= now:
-            return Reason.LIFETIME
-        if len(self.entries) > max_size:
-            return Reason.SHRUNK
-        return None
 
     def connect(self) -> PooledConnection:
         """Open a connection and make it ready to be held. Blocks.

@@ -5,13 +5,13 @@ entry keeps a weak reference. So a connection that its holder lost is collected,
 which tells the pool that the place is vacant again.
 """
 
+import math
 import threading
 import weakref
-from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING
 
-from pgdbpool.endpoint.state import State
+from pgdbpool.endpoint.state import Reason, State
 
 if TYPE_CHECKING:
     from pgdbpool.endpoint.connection import PooledConnection
@@ -22,13 +22,15 @@ class Hold:
     """The time between an acquire and its release, and who has it.
 
     Attributes:
-        entry: what is held; None while its holder waits in the line.
+        entry: what is held; unset while its holder waits in the line.
         since: when it was asked for, then when it was given, monotonic seconds.
         thread: the id of the thread that acquired.
         request: what it is for, such as ``GET /report``; None if unknown.
         is_block: whether it ends with a block or request of its own thread,
             so that it cannot end while that thread waits.
     """
+
+    entry: "Entry"
 
     __slots__ = (
         "_code",
@@ -47,7 +49,6 @@ class Hold:
         request: str | None,
         is_block: bool,  # noqa: FBT001 - a keyword costs, on the path of every acquire
     ) -> None:
-        self.entry: Entry | None = None
         self.since = since
         self.thread = threading.get_ident()
         self.request = request
@@ -86,19 +87,19 @@ class Entry:
     Attributes:
         state: who may touch the socket.
         reference: the connection as long as it lives, whoever owns it.
-        news: the connection's look at its socket.
         hold: whose it is; None when in use only while it is being released.
         generation: the endpoint's when the connect was planned.
         since: when it became idle, or when its connect was planned.
-        expires_at: when its lifetime ends.
+        expires_at: when it must go, monotonic seconds.
+        expires_as: the reason it will go for.
     """
 
     __slots__ = (
         "endpoint",
+        "expires_as",
         "expires_at",
         "generation",
         "hold",
-        "news",
         "reference",
         "since",
         "state",
@@ -108,11 +109,16 @@ class Entry:
         self.endpoint = endpoint
         self.state = State.CONNECTING
         self.reference: weakref.ref[PooledConnection] | None = None
-        self.news: Callable[[], object] = list
         self.hold: Hold | None = None
         self.generation = endpoint.generation
         self.since = now
         self.expires_at = expires_at
+        self.expires_as = Reason.LIFETIME
+
+    def expire(self, reason: Reason) -> None:
+        """Make it go: an idle one at the next upkeep, a busy one at its release."""
+        self.expires_at = -math.inf
+        self.expires_as = reason
 
     @property
     def conn(self) -> "PooledConnection | None":

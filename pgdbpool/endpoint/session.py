@@ -145,7 +145,7 @@ def arm(conn: PooledConnection) -> None:
     server must report it off (it does from PostgreSQL 14 on).
     """
     baseline = conn.baseline
-    if baseline is None or baseline.autocommit or baseline.readonly is not None:
+    if baseline.autocommit or baseline.readonly is not None:
         return
     if _reports(conn, "default_transaction_read_only", "off") and not is_standby(conn):
         READONLY.__set__(conn, False)
@@ -290,7 +290,6 @@ def is_clean(conn: PooledConnection) -> bool:
     return not (
         conn.get_transaction_status()  # that of a closed connection is not zero
         or conn.is_touched
-        or before is None
         or conn.cursor_factory is not before.cursor_factory
         or conn.string_types != before.string_types
         or conn.binary_types != before.binary_types
@@ -344,8 +343,6 @@ def _close_cursors(conn: PooledConnection) -> None:
 def _restore(conn: PooledConnection) -> None:
     """Give the driver's settings back the values they had before any hold."""
     before = conn.baseline
-    if before is None:
-        return
     if conn.is_changed:
         conn.autocommit = before.autocommit
         conn.isolation_level = before.isolation_level
@@ -382,7 +379,7 @@ def _reset(conn: PooledConnection, settings: Settings) -> None:
                 f"reset: {policy!r} left a transaction open"
             )
     else:
-        _reset_session(conn, conn.baseline.reset_session if conn.baseline else "")
+        _reset_session(conn, conn.baseline.reset_session)
         _configure(conn, settings)
     if conn.closed:
         raise psycopg2.InterfaceError("reset: the connection is closed")

@@ -34,6 +34,7 @@ class Body:
         self._response = response
         self._source: Iterable[bytes] = source
         self._blocks: Iterator[bytes] | None = None
+        response.holder.stream()
         # Whoever pops it may close. A list's pop() is atomic and takes no lock.
         self._claims = [None]
 

@@ -58,6 +58,7 @@ class Holder:
     _hold: Hold | None = None
     _was_lost = False
     _is_entered = False
+    _is_streaming = False
 
     def __init__(self, rules: Rules, environ: Environ) -> None:
         self.rules = rules
@@ -102,6 +103,8 @@ class Holder:
             raise
         self._hold = conn.hold
         self.conn = conn
+        if self._is_streaming:
+            self.stream()
         self.failure = None
         self._was_lost = False
         if conn.autocommit:
@@ -269,6 +272,12 @@ class Holder:
             return True
         return self.is_lost() and any(isinstance(e, psycopg2.Error) for e in causes)
 
+    def stream(self) -> None:
+        """Expect a body to be closed before the request ends."""
+        self._is_streaming = True
+        if self.conn is not None:
+            self.rules.streaming.add(self.conn)
+
     def give_back(self, *, keep: bool = True) -> None:
         """End the hold, if there is one: roll back, reset, release. Blocks.
 
@@ -279,8 +288,11 @@ class Holder:
         if conn is None or hold is None:
             return
         self._was_lost = self.is_lost()
+        # Else psycopg2 would refuse the next holder a block of its own.
+        keep = keep and not self._is_entered
         self._is_entered = False
         self.conn = self._hold = None
+        self.rules.streaming.discard(conn)
         try:
             self._warn_if_left_open(conn)
         finally:

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pgdbpool.endpoint.connection import PooledConnection
     from pgdbpool.pool import ConnectionPool
     from pgdbpool.wsgi.refusal import Refusal
 
@@ -35,9 +36,14 @@ class Rules:
         is_automatic: the request is the transaction.
         commit_veto: may decide against a commit; None if nobody does.
         refusal: the 503.
+        streaming: the connections of bodies that are still to be closed. So they
+            are not collected with a body that nobody closes, before it could give
+            its connection back: the collector clears weak references first, and
+            the pool would take it for lost.
     """
 
     pool: ConnectionPool
     is_automatic: bool
     commit_veto: CommitVeto | None
     refusal: Refusal
+    streaming: set[PooledConnection] = dataclasses.field(default_factory=set)

@@ -60,6 +60,12 @@ def insert(conn: ConnectionProxy, table: str, note: str = "mine") -> None:
         cur.execute(f"INSERT INTO {table} (note) VALUES (%s)", (note,))
 
 
+def insert_and_fail(conn: ConnectionProxy, table: str) -> None:
+    """Store a note, and try to store what cannot be."""
+    insert(conn, table, "undone")
+    conn.cursor().execute(f"INSERT INTO {table} (id) VALUES (NULL)")
+
+
 def kill(admin: connection, conn: ConnectionProxy) -> None:
     """Terminate the session of a connection, from outside."""
     pid = conn.info.backend_pid
@@ -259,8 +265,7 @@ def test_psycopg2s_block_is_a_transaction(
     def use(conn: ConnectionProxy) -> None:
         conn.autocommit = True
         with pytest.raises(sqlstate.NotNullViolation), conn:
-            insert(conn, table, "undone")
-            conn.cursor().execute(f"INSERT INTO {table} (id) VALUES (NULL)")
+            insert_and_fail(conn, table)
         with conn:
             insert(conn, table, "done")
         with conn:
@@ -335,7 +340,7 @@ def _fail(conn: ConnectionProxy) -> None:
 
 def _syntax_error(conn: ConnectionProxy) -> None:
     with conn.cursor() as cur:
-        cur.execute("SELEKT")
+        cur.execute("SELECT FROM FROM")
 
 
 def _close(conn: ConnectionProxy) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from psycopg2.extensions import connection
+from psycopg2.extensions import connection, parse_dsn
 
 from pgdbpool.demo.postgres import HOST
 from pgdbpool.pool import ConnectionPool
@@ -23,7 +23,7 @@ from tests.streaming_app import MANY, stream
 from tests.waiting import until
 from tests.webtesting import StopableWSGIServer
 
-ABORTS = 25
+ABORTS = [25, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(180)])]
 Serve = Callable[[Application], "contextlib.AbstractContextManager[int]"]
 
 
@@ -90,16 +90,19 @@ def get(port: int, path: str = "/") -> bytes:
         return conn.getresponse().read()
 
 
+@pytest.mark.parametrize("aborts", ABORTS)
 @pytest.mark.parametrize("serve", [in_wsgiref, in_waitress])
-def test_clients_that_go_away_leave_nothing_held(dsn: str, serve: Serve) -> None:
+def test_clients_that_go_away_leave_nothing_held(
+    dsn: str, serve: Serve, aborts: int
+) -> None:
     """After many aborts all connections are back, and a stream arrives whole."""
     with ConnectionPool(dsn, max_size=4, timeout=10.0) as pool:
         with serve(PoolMiddleware(stream, pool)) as port:
-            for _ in range(ABORTS):
+            for _ in range(aborts):
                 abort(port)
             assert get(port).count(b"\n") == MANY
             until(lambda: is_whole(pool.get_stats()), message="nothing is held")
-        assert pool.get_stats()["requests_num"] == ABORTS + 1
+        assert pool.get_stats()["requests_num"] == aborts + 1
 
 
 def is_whole(stats: dict[str, int]) -> bool:
@@ -107,9 +110,15 @@ def is_whole(stats: dict[str, int]) -> bool:
     return stats["pool_available"] == stats["pool_size"]
 
 
+@pytest.mark.parametrize("aborts", ABORTS)
 @pytest.mark.parametrize("worker", ["sync", "gthread", "gevent"])
 def test_clients_that_leave_gunicorn_leave_nothing_held(
-    tmp_path: Path, dsn: str, admin: connection, application_name: str, worker: str
+    tmp_path: Path,
+    dsn: str,
+    admin: connection,
+    *,
+    worker: str,
+    aborts: int,
 ) -> None:
     """With each kind of worker; the server sees no open transaction either."""
     conf = GREEN_CONF if worker == "gevent" else CONF
@@ -120,12 +129,14 @@ def test_clients_that_leave_gunicorn_leave_nothing_held(
         conf=f"{conf}worker_class = {worker!r}\nthreads = 4\n",
     ) as gunicorn:
         gunicorn.wait()
-        for _ in range(ABORTS):
+        for _ in range(aborts):
             abort(gunicorn.port)
         assert get(gunicorn.port).count(b"\n") == MANY
         until(
             lambda: is_whole(json.loads(get(gunicorn.port, "/stats"))),
             message="nothing is held",
         )
-        states = {state for _, state, _ in sessions(admin, application_name)}
+        states = {
+            state for _, state, _ in sessions(admin, parse_dsn(dsn)["application_name"])
+        }
         assert states <= {"idle"}

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg2 import errors as sqlstate
 
 from pgdbpool.wsgi import PoolMiddleware
 from tests.unit.scripted_pool import ScriptedPool
@@ -80,6 +81,22 @@ class TestClose:
         exchange.close()
         assert pool.log[-2:] == ["ROLLBACK", "release"]
         assert pool.kept == [True]
+
+    def test_a_block_that_did_not_end_costs_the_connection(
+        self, pool: ScriptedPool
+    ) -> None:
+        """psycopg2 would refuse the next holder a block of its own."""
+        pool.commit_error = sqlstate.ForeignKeyViolation("deferred")
+
+        def app(environ: Environ, start: Start) -> Iterator[bytes]:
+            start(OK, sized(1))
+            with environ["pgdbpool.conn"] as conn:
+                conn.cursor().execute("INSERT")
+                yield b"1"
+
+        exchange = run(PoolMiddleware(app, pool), pool)
+        assert isinstance(exchange.error, sqlstate.ForeignKeyViolation)
+        assert pool.kept == [False]
 
     @pytest.mark.parametrize(
         ("error", "keep"), [(ValueError("mine"), True), (SystemExit(1), False)]
@@ -175,7 +192,8 @@ def test_whatever_the_body_it_is_released_once_and_arrives_unchanged(  # noqa: P
     app = answering(
         *blocks, status=status, headers=headers, statement=statement, shape=shape
     )
-    exchange = Exchange(PoolMiddleware(app, pool), pool.log, method)
+    middleware = PoolMiddleware(app, pool)
+    exchange = Exchange(middleware, pool.log, method)
     try:
         exchange.call()
         for _ in range(taken):
@@ -185,6 +203,7 @@ def test_whatever_the_body_it_is_released_once_and_arrives_unchanged(  # noqa: P
     finally:
         exchange.close()
     assert pool.held == 0
+    assert not middleware._rules.streaming
     assert pool.log.count("acquire") == pool.log.count("release")
     if exchange.status != status:
         assert exchange.status.startswith("503") or not exchange.blocks

@@ -1,0 +1,96 @@
+"""Hears at once when a server ends a session that nobody is using.
+
+One thread a process sleeps in ``epoll`` until a peer hangs up, and tells whose
+session it was. So a connection that died while idle is replaced before anyone
+asks for it, and an acquire that skips the ping needs no look at the socket of
+its own, which would cost more than all the rest of it.
+
+Only the hang-up wakes the thread, never data. Where there is no epoll, or where
+gevent took it away, nobody listens, and the pool looks for itself.
+"""
+
+import _thread
+import contextlib
+import logging
+import os
+import select
+import threading
+from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
+
+
+class Hangups:
+    """The sessions of this process that are listened for.
+
+    Attributes:
+        is_listening: whether a hang-up is heard.
+    """
+
+    def __init__(self) -> None:
+        self._epoll: select.epoll | None = None
+        self.forget()
+
+    def forget(self) -> None:
+        """Start anew, as a forked child must: the thread is not in it."""
+        if self._epoll is not None:
+            self._epoll.close()  # the child's copy: the parent listens on
+        self._epoll = None
+        self._callbacks: dict[int, Callable[[], None]] = {}
+        self._lock = threading.Lock()  # guards the start of the thread
+        self.is_listening = False
+
+    def listen(self, fd: int, callback: Callable[[], None]) -> None:
+        """Call ``callback`` on a thread of its own when the peer of ``fd`` hangs up.
+
+        It must not block, and must look again whether it is so: a descriptor
+        may have been closed and used anew in the meantime.
+        """
+        if not hasattr(select, "epoll"):
+            return
+        self.start()
+        if self._epoll is None:
+            return
+        self._callbacks[fd] = callback
+        # What a child still has open is still registered.
+        with contextlib.suppress(FileExistsError):
+            # Edge-triggered: told once, whatever becomes of the connection.
+            self._epoll.register(fd, select.EPOLLRDHUP | select.EPOLLET)
+
+    def ignore(self, fd: int) -> None:
+        """Forget a descriptor that is about to be closed."""
+        if self._callbacks.pop(fd, None) is not None and self._epoll is not None:
+            try:
+                self._epoll.unregister(fd)
+            except OSError as error:
+                logger.debug("descriptor %d was gone already: %s", fd, error)
+
+    def start(self) -> None:
+        """Listen, also again after the thread was ended by an exception."""
+        with self._lock:
+            if self.is_listening:
+                return
+            if self._epoll is None:
+                self._epoll = select.epoll()
+            _thread.start_new_thread(self._run, (self._epoll,))
+            self.is_listening = True
+
+    def _run(self, epoll: "select.epoll") -> None:
+        try:
+            while True:
+                for fd, _ in epoll.poll():
+                    callback = self._callbacks.get(fd)
+                    if callback is not None:
+                        self._tell(callback)
+        finally:
+            self.is_listening = False
+
+    def _tell(self, callback: Callable[[], None]) -> None:
+        try:
+            callback()
+        except Exception:
+            logger.exception("a hang-up could not be dealt with")
+
+
+hangups = Hangups()
+os.register_at_fork(after_in_child=hangups.forget)
