@@ -1,5 +1,6 @@
 """pgdbpool: the connection pool that makes PostgreSQL effortless behind WSGI."""
 
+import pgdbpool.errors  # noqa: F401 - first: it says how to install the driver
 from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.errors import (
     AuthenticationFailed,

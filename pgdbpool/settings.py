@@ -274,11 +274,11 @@ def _libpq_keyword(key: str) -> str:
     """Return the name libpq has for a keyword of psycopg2."""
     name = {"database": "dbname"}.get(key, key)
     try:
-        driver.parse_dsn(f"{name}=1")
+        is_known = list(driver.parse_dsn(f"{name}=1")) == [name]
     except Exception:  # noqa: BLE001 - whatever is wrong, the name is not libpq's
-        raise SettingsError(
-            f"kwargs: libpq has no connection parameter {key!r}"
-        ) from None
+        is_known = False
+    if not is_known:
+        raise SettingsError(f"kwargs: libpq has no connection parameter {key!r}")
     return name
 
 

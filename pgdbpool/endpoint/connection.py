@@ -7,13 +7,12 @@ handler whose first act needs a session outside any transaction finds one.
 """
 
 import functools
-import select
 import weakref
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from psycopg2 import extensions as driver
 
+from pgdbpool.endpoint.look import looker
 from pgdbpool.errors import ConnectionReleased
 
 if TYPE_CHECKING:
@@ -73,9 +72,7 @@ class PooledConnection(driver.connection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.cursors: set[weakref.ref[driver.cursor]] = set()
-        poller = select.poll()
-        poller.register(self.fileno(), select.POLLIN)
-        self.news: Callable[[], object] = functools.partial(poller.poll, 0)
+        self.news = looker(self.fileno())
 
     @property
     def in_transaction(self) -> bool:

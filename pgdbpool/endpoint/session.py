@@ -308,29 +308,47 @@ def clean(conn: PooledConnection, settings: Settings) -> Reason | None:
     if conn.is_cancelled or conn.get_transaction_status() == ACTIVE:
         return Reason.DIRTY
     try:
-        with guarded(conn, settings.ping_timeout, "the reset"):
-            roll_back(conn)
-            conn.is_pristine = False
-            _close_cursors(conn)
+        if _is_tidy(conn, settings):
+            conn.cursors.clear()
             _restore(conn)
-            _reset(conn, settings)
-            conn.is_touched = False
+        else:
+            with guarded(conn, settings.ping_timeout, "the reset"):
+                _clean_up(conn, settings)
     except psycopg2.Error as error:
         logger.info("a connection could not be made clean: %s", error)
         return Reason.DIRTY if is_open(conn) else Reason.LOST
     except Exception:
         logger.exception("the reset hook raised; its connection is closed")
         return Reason.DIRTY
+    conn.is_touched = False
     return None
 
 
+def _is_tidy(conn: PooledConnection, settings: Settings) -> bool:
+    """Whether nothing is left to do that could need the server. No I/O."""
+    return (
+        conn.get_transaction_status() == IDLE
+        and not conn.is_changed
+        and settings.reset == "rollback"
+        and not _open_cursors(conn)
+    )
+
+
+def _open_cursors(conn: PooledConnection) -> list[driver.cursor]:
+    living = [reference() for reference in tuple(conn.cursors)]
+    return [cur for cur in living if cur is not None and not cur.closed]
+
+
+def _clean_up(conn: PooledConnection, settings: Settings) -> None:
+    roll_back(conn)
+    conn.is_pristine = False
+    _close_cursors(conn)
+    _restore(conn)
+    _reset(conn, settings)
+
+
 def _close_cursors(conn: PooledConnection) -> None:
-    if not conn.cursors:
-        return
-    for reference in tuple(conn.cursors):
-        cur = reference()
-        if cur is None or cur.closed:
-            continue
+    for cur in _open_cursors(conn):
         try:
             cur.close()
         except psycopg2.Error as error:
