@@ -8,8 +8,8 @@ import psutil
 
 from tests.waiting import until
 
-# The watchdog: started at its first use and kept, one a process.
-PERMANENT_RAW_THREADS = 1
+# The watchdog and the one that hears hang-ups: started at their first use and kept.
+PERMANENT_RAW_THREADS = 2
 
 # Of servers that serve the whole run.
 permitted_pids: set[int] = set()
@@ -43,7 +43,7 @@ def processes() -> set[int]:
 def check_threads(before: set[threading.Thread]) -> None:
     """Fail if threads that were not there `before` do not end soon.
 
-    Of raw ones only the number is known: none is left but the permanent one.
+    Of raw ones only the number is known: none is left but the permanent ones.
     """
     _check(lambda: threads() - before)
     _check(lambda: set(range(PERMANENT_RAW_THREADS, raw_threads())))

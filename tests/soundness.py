@@ -1,5 +1,6 @@
 """What is so of a pool at every moment, and at rest: the end of every storm."""
 
+import math
 from collections.abc import Iterator
 
 from pgdbpool import ConnectionPool
@@ -17,8 +18,8 @@ def assert_sound(pool: ConnectionPool, *, has_shrunk: bool = False) -> None:
 
     Args:
         pool: the pool.
-        has_shrunk: its ``max_size`` was lowered while connections were in use,
-            so that there may be more until they are released.
+        has_shrunk: its ``max_size`` was lowered while connections were in use:
+            those that are to go at their release do not count.
     """
     with pool._lock:
         found = list(complaints(pool._roster, has_shrunk=has_shrunk))
@@ -59,7 +60,9 @@ def _of_sizes(endpoint: Endpoint, max_size: int, *, has_shrunk: bool) -> Complai
         yield f"{counts[State.CLOSED]} closed entries are still counted"
     if sum(counts.values()) != size:
         yield f"the states add up to {sum(counts.values())}, not to {size}"
-    if size > max_size and not (has_shrunk and counts[State.IDLE] == 0):
+    if has_shrunk:
+        size -= sum(entry.expires_at == -math.inf for entry in endpoint.entries)
+    if size > max_size:
         yield f"{size} entries where {max_size} are allowed"
 
 
@@ -113,10 +116,12 @@ def _of_line(roster: Roster) -> Complaints:
     shelved = sum(len(endpoint.shelf) for endpoint in roster.endpoints)
     if roster.line and shelved:
         yield f"{len(roster.line)} wait while {shelved} are idle"
-    for waiter in roster.line._waiters:
+    for waiter in roster.line:
         if waiter.is_awake or waiter.conn is not None:
             yield f"a waiter was served and still waits ({waiter.hold!r})"
-        if waiter.hold is None or waiter.hold.entry is not None:
+        # One who was served a dead connection has had an entry before.
+        had = getattr(waiter.hold, "entry", None)
+        if waiter.hold is None or (had is not None and had.hold is waiter.hold):
             yield f"what waits has something already ({waiter.hold!r})"
 
 

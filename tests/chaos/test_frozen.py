@@ -129,7 +129,7 @@ def test_a_frozen_server_costs_an_acquire_no_more_than_its_timeout(
             began = time.monotonic()
             futures = [executor.submit(work, pool) for _ in range(8)]
             for future in futures:
-                with pytest.raises(EndpointDown, match="said .* s ago"):
+                with pytest.raises(EndpointDown, match=r"said .* s ago"):
                     future.result(10.0)
             assert time.monotonic() - began < 1.0 + SLACK
         finally:

@@ -1,0 +1,49 @@
+"""What a test says to a server in one line, and what the server heard."""
+
+import re
+from typing import Any
+
+from psycopg2.extensions import connection
+
+from pgdbpool.demo.postgres import EmbeddedPostgres
+
+# For a DSN: the server writes down every statement of the session.
+LOGGED = "-c log_statement=all"
+
+_STATEMENT = re.compile(r"\[(\d+)\] LOG:  statement: (.*)")
+
+
+def ask(conn: connection, statement: str, *parameters: object) -> Any:
+    """Return the first value of the answer, None if there is none."""
+    with conn.cursor() as cur:
+        cur.execute(statement, parameters or None)
+        if cur.description is None:
+            return None
+        row = cur.fetchone()
+        return None if row is None else row[0]
+
+
+def pid(conn: connection) -> int:
+    """Return which backend serves the connection, without asking it."""
+    return conn.info.backend_pid
+
+
+def terminate(admin: connection, backend: int) -> None:
+    """End a session from outside, and wait until it is gone."""
+    assert ask(admin, "SELECT pg_terminate_backend(%s, 5000)", backend)
+
+
+class Heard:
+    """The statements that a server has heard since this was made.
+
+    Only of sessions with `LOGGED` among their options.
+    """
+
+    def __init__(self, server: EmbeddedPostgres) -> None:
+        self._server = server
+        self._begin = len(server.log)
+
+    def of(self, backend: int) -> list[str]:
+        """Return the statements of one session in their order."""
+        said = _STATEMENT.findall(self._server.log[self._begin :])
+        return [statement for number, statement in said if int(number) == backend]

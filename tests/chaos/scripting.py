@@ -1,0 +1,22 @@
+"""Runs a script of the tests in an interpreter of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(
+    source: str, *arguments: object, timeout: float = 30.0
+) -> subprocess.CompletedProcess[str]:
+    """Run Python source with arguments; warnings are errors. Blocks until it ends."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", source, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )

@@ -1,0 +1,78 @@
+"""What the documentation says, for the tests that compare it with the code.
+
+The tables of settings in the README are made from the fields of `Settings`;
+``python -m tests.documentation`` writes them anew.
+"""
+
+import dataclasses
+import itertools
+import re
+from pathlib import Path
+
+from pgdbpool.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+BEGIN = "<!-- settings: python -m tests.documentation -->"
+END = "<!-- end of settings -->"
+# The DSN of every snippet; a test puts its own in its place.
+DSN = "postgresql://app@localhost/shop"
+
+
+def documents() -> list[Path]:
+    """Return all that a user reads."""
+    return [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "doc").glob("*.md"))]
+
+
+def settings_tables() -> str:
+    """Return the settings of a pool in their groups, as Markdown."""
+    fields = [field for field in dataclasses.fields(Settings) if field.metadata]
+    parts = []
+    for group, members in itertools.groupby(fields, lambda f: f.metadata["group"]):
+        rows = [_row(field) for field in members]
+        head = ["| setting | default | unit | what and why |", "|---|---|---|---|"]
+        parts.append("\n".join([f"**{group.capitalize()}**", "", *head, *rows]))
+    return "\n\n".join(parts)
+
+
+def _row(field: "dataclasses.Field[object]") -> str:
+    unit = field.metadata["unit"]
+    return (
+        f"| `{field.name}` | `{_default(field.default)}` | {unit} "
+        f"| {field.metadata['doc']} |"
+    )
+
+
+def _default(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def renewed(readme: str) -> str:
+    """Return the README with its tables made anew."""
+    before, _, rest = readme.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{settings_tables()}\n\n{END}{after}"
+
+
+def snippets(document: Path, language: str = "python") -> list[str]:
+    """Return the blocks of code in a document, each at its own line number."""
+    text = document.read_text(encoding="utf-8")
+    blocks = re.finditer(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return ["\n" * text.count("\n", 0, b.start(1)) + b[1] for b in blocks]
+
+
+def table(document: Path, first_column: str) -> list[list[str]]:
+    """Return the rows of the table whose first column has this heading."""
+    lines = iter(document.read_text(encoding="utf-8").splitlines())
+    for line in lines:
+        if line.startswith(f"| {first_column} |"):
+            next(lines)  # the rule below the headings
+            rows = itertools.takewhile(lambda row: row.startswith("|"), lines)
+            return [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
+    raise LookupError(f"{document.name} has no table of {first_column!r}")
+
+
+if __name__ == "__main__":
+    README.write_text(renewed(README.read_text(encoding="utf-8")), encoding="utf-8")

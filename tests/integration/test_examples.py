@@ -1,0 +1,150 @@
+"""The examples and the snippets of the documentation run as they stand."""
+
+import contextlib
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+from django.utils.functional import empty
+from psycopg2.extensions import connection, make_dsn
+
+from pgdbpool import ConnectionPool, PoolMiddleware
+from pgdbpool.pool import all_pools
+from tests.documentation import DSN, ROOT, documents, snippets
+from tests.gunicorns import Gunicorn
+from tests.webtesting import TestApp
+
+EXAMPLES = {
+    "plain": "examples.plain_app:app",
+    "werkzeug": "examples.werkzeug_app:app",
+    "flask": "examples.flask_app:app",
+    "bottle": "examples.bottle_app:app",
+    "django": "examples.django_site.wsgi:application",
+}
+WITH_SNIPPETS = [document for document in documents() if snippets(document)]
+
+
+@pytest.fixture(autouse=True)
+def _pools_end_with_the_test(dsn: str) -> Iterator[None]:  # noqa: ARG001 - before it
+    """Close the pools that an example or a snippet made, before sessions are counted."""
+    before = set(all_pools())
+    yield
+    for pool in set(all_pools()) - before:
+        pool.close()
+
+
+@pytest.fixture
+def schema_dsn(dsn: str, admin: connection, table: str) -> Iterator[str]:
+    """Give a DSN whose sessions work in a schema of the test's own."""
+    schema = f"{table}_schema"
+    with admin.cursor() as cur:
+        cur.execute(f"CREATE SCHEMA {schema}")
+    yield make_dsn(dsn, options=f"-c search_path={schema}")
+    with admin.cursor() as cur:
+        cur.execute("SET client_min_messages = warning")
+        cur.execute(f"DROP SCHEMA {schema} CASCADE")
+
+
+@pytest.fixture(params=EXAMPLES)
+def example(request: pytest.FixtureRequest) -> str:
+    """Give what gunicorn is told to serve, one example after the other."""
+    return EXAMPLES[request.param]
+
+
+@pytest.fixture
+def client(
+    example: str, schema_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[TestApp]:
+    """Give a client of an example that was just imported."""
+    monkeypatch.setenv("PGDBPOOL_DSN", schema_dsn)
+    module, _, name = example.partition(":")
+    with _django_not_configured():
+        app = getattr(importlib.import_module(module), name)
+        yield TestApp(app, extra_environ={"HTTP_HOST": "localhost"})
+    del sys.modules[module]
+
+
+@contextlib.contextmanager
+def _django_not_configured() -> Iterator[None]:
+    """Let Django be configured once more, which it allows once a process."""
+    before = django_settings._wrapped
+    django_settings._wrapped = empty
+    try:
+        yield
+    finally:
+        django_settings._wrapped = before
+
+
+def test_every_example_is_tested() -> None:
+    """A new one has to be added here."""
+    files = set((ROOT / "examples").rglob("*.py")) - {_conf()}
+    found = {".".join(file.relative_to(ROOT).with_suffix("").parts) for file in files}
+    assert found == {target.partition(":")[0] for target in EXAMPLES.values()}
+
+
+def _conf() -> Path:
+    return ROOT / "examples" / "gunicorn.conf.py"
+
+
+def test_an_example_shows_what_was_posted(client: TestApp) -> None:
+    """GET and POST, on a table that the example made."""
+    assert client.get("/").text == ""
+    assert client.post("/", b"first\nsecond").text == "second\nfirst\n"
+    assert client.get("/").text == "second\nfirst\n"
+
+
+def test_a_failing_request_of_an_example_is_rolled_back(client: TestApp) -> None:
+    """All lines or none: the empty one breaks the table's rule."""
+    client.post("/", b"kept")
+    # Frameworks make a 500 of it; without one it is the server's.
+    with contextlib.suppress(Exception):
+        assert client.post("/", b"lost\n\nlost", expect_errors=True).status_int == 500
+    assert client.get("/").text == "kept\n"
+
+
+def test_an_example_runs_under_gunicorn(
+    example: str, schema_dsn: str, tmp_path: Path
+) -> None:
+    """With the configuration beside it; two workers make the table at once."""
+    conf = _conf().read_text(encoding="utf-8") + "\ncontrol_socket_disable = True\n"
+    environ = {"PGDBPOOL_DSN": schema_dsn}
+    with Gunicorn(
+        tmp_path, schema_dsn, conf=conf, app=example, environ=environ
+    ) as gunicorn:
+        assert "2 workers x 4 connections = 8" in gunicorn.wait_log("workers x")
+        gunicorn.wait()
+        assert "[WARNING]" not in gunicorn.log
+        assert "[ERROR]" not in gunicorn.log
+
+
+@pytest.mark.parametrize("document", WITH_SNIPPETS, ids=lambda path: path.stem)
+def test_the_snippets_of_a_document_run_one_after_the_other(
+    document: Path, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a real server, in one namespace, as a reader would type them.
+
+    Whatever application is left standing at the end is asked for its page.
+    """
+    monkeypatch.setenv("PGDBPOOL_DSN", dsn)
+    namespace: dict[str, Any] = {"__name__": document.stem}
+    for snippet in snippets(document):
+        code = snippet.replace(DSN, dsn)
+        exec(compile(code, str(document), "exec"), namespace)  # noqa: S102 - our own
+    app = namespace.get("app")
+    if isinstance(app, PoolMiddleware):
+        assert TestApp(app).get("/").status_int == 200
+
+
+def test_the_pool_of_the_first_snippet_is_a_real_one(dsn: str) -> None:
+    """What the README begins with is served out of a pooled connection."""
+    namespace: dict[str, Any] = {}
+    first = snippets(ROOT / "README.md")[0].replace(DSN, dsn)
+    exec(compile(first, "README.md", "exec"), namespace)  # noqa: S102 - our own
+    assert TestApp(namespace["app"]).get("/").text
+    pool = namespace["app"].pool
+    assert isinstance(pool, ConnectionPool)
+    assert pool.get_stats()["requests_num"] == 1

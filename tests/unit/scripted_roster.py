@@ -1,0 +1,143 @@
+"""A roster without a server, a clock or threads: the test says what happens.
+
+What the pool would do after unlocking is written down instead, in `begun` and
+`closed`, and the test lets connects succeed or fail.
+"""
+
+import functools
+import sys
+import threading
+import weakref
+from collections import deque
+from typing import Any, cast
+
+from pgdbpool.endpoint.connection import PooledConnection
+from pgdbpool.endpoint.endpoint import Endpoint
+from pgdbpool.endpoint.entry import Entry, Hold
+from pgdbpool.endpoint.state import Reason, State
+from pgdbpool.roster import Job, Roster
+from pgdbpool.settings import Settings
+from pgdbpool.waiters import Waiter
+from tests.soundness import complaints
+
+REFUSED = OSError("Connection refused")
+START = 1000.0
+
+
+class FakeConnection:
+    """What a roster needs of a connection: that it has an entry and a hold."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        self.hold: Hold | None = None
+
+
+class ScriptedRoster(Roster):
+    """A roster that is open and does nothing by itself.
+
+    Args:
+        **given: settings of the pool.
+
+    Attributes:
+        now: the time, which only the test moves.
+        endpoint: its only one.
+        begun: the connects that were begun and have not ended, oldest first.
+        closed: the connections that were closed, and why.
+        lifetime: the share of `max_lifetime` that connections live, without chance.
+    """
+
+    def __init__(self, **given: object) -> None:
+        settings = Settings.of("", given)
+        self.endpoint = Endpoint({"host": "db1", "connect_timeout": "5"}, {}, settings)
+        super().__init__([self.endpoint], settings, self._begin, self._write_down)
+        self.is_open = True
+        self.now = START
+        self.begun: deque[Entry] = deque()
+        self.closed: list[tuple[FakeConnection, Reason]] = []
+
+    def _begin(self, entry: Entry) -> Job:
+        return functools.partial(self.begun.append, entry)
+
+    def _write_down(self, conn: PooledConnection, reason: Reason) -> Job:
+        return functools.partial(self.closed.append, (cast("Any", conn), reason))
+
+    def act(self) -> None:
+        """Do the jobs that were decided, and see that all is in order."""
+        while self.jobs:
+            self.jobs.popleft()()
+        found = list(complaints(self, has_shrunk=True))
+        assert not found, "; ".join(found)
+
+    @property
+    def reasons(self) -> list[Reason]:
+        """Why connections were closed, in order."""
+        return [reason for _, reason in self.closed]
+
+    # What callers do.
+
+    def new_hold(self, request: str | None = None, *, is_block: bool = True) -> Hold:
+        """Return the hold of a new caller."""
+        return Hold(self.now, sys._getframe(), request, is_block)
+
+    def acquire(
+        self, request: str | None = None, *, is_block: bool = True, thread: int = 0
+    ) -> Waiter:
+        """Acquire as the pool does; who need not wait comes back awake."""
+        hold = self.new_hold(request, is_block=is_block)
+        hold.thread = thread or threading.get_ident()
+        conn = self.take(hold, self.now)
+        if conn is None:
+            waiter = self.join(hold, self.now, again=False)
+        else:
+            waiter = Waiter(hold)
+            waiter.conn = conn
+            waiter.wake()
+        self.act()
+        return waiter
+
+    def release(self, waiter: Waiter, *, reason: Reason | None = None) -> bool:
+        """Release what a waiter was given, as clean or as unfit for a reason."""
+        hold, conn = waiter.hold, waiter.conn
+        assert hold is not None
+        assert conn is not None
+        entry = self.end(hold, conn, self.now, reason is None)
+        if entry is not None and reason is not None:
+            self.fail(entry, conn, reason, self.now)
+        self.act()
+        return entry is not None
+
+    # What the server does.
+
+    def connect(self, entry: Entry | None = None) -> FakeConnection:
+        """Let a connect succeed, the oldest unless told which."""
+        if entry is None:
+            entry = self.begun.popleft()
+        else:
+            self.begun.remove(entry)
+        conn = FakeConnection(entry)
+        if entry.state is State.CONNECTING:
+            entry.reference = cast("Any", weakref.ref(conn))
+        self.connected(entry, cast("Any", conn), 0.01, self.now)
+        self.act()
+        return conn
+
+    def refuse(self, error: BaseException = REFUSED) -> None:
+        """Let the oldest connect fail."""
+        self.connect_failed(self.begun.popleft(), error, self.now)
+        self.act()
+
+    def fill(self, size: int) -> list[Waiter]:
+        """Acquire as often as that, and let the server answer."""
+        waiters = [self.acquire() for _ in range(size)]
+        while self.begun:
+            self.connect()
+        return waiters
+
+    # What time does.
+
+    def pass_time(self, seconds: float) -> float:
+        """Let time pass and upkeep come by; return when it wants to come again."""
+        self.now += seconds
+        due = self.upkeep(self.now)
+        self.act()
+        return due

@@ -1,0 +1,84 @@
+"""What the server is told of whose session it is."""
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgdbpool.endpoint import identity
+
+TOKEN = "0123456789abcdef"
+
+
+@pytest.fixture(autouse=True)
+def _no_token_and_no_name(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("PGAPPNAME", raising=False)
+    before = identity.token()
+    identity.set_token("")
+    yield
+    identity.set_token(before)
+
+
+def test_a_session_goes_by_the_name_of_the_pool_package() -> None:
+    """Where nobody chose a name, it is pgdbpool."""
+    assert identity.application_name({}) == "pgdbpool"
+
+
+def test_the_users_name_is_kept() -> None:
+    """Without a token, the user's own name stays as it is."""
+    assert identity.application_name({"application_name": "shop"}) == "shop"
+
+
+def test_the_name_of_the_environment_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PGAPPNAME is what libpq would have used, so it is used."""
+    monkeypatch.setenv("PGAPPNAME", "from-outside")
+
+    assert identity.application_name({}) == "from-outside"
+
+
+def test_the_users_name_goes_before_the_environments(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the DSN says overrules PGAPPNAME, as in libpq."""
+    monkeypatch.setenv("PGAPPNAME", "from-outside")
+
+    assert identity.application_name({"application_name": "shop"}) == "shop"
+
+
+def test_the_token_follows_the_name() -> None:
+    """A marked process is recognised by the end of the name."""
+    identity.set_token(TOKEN)
+
+    assert identity.application_name({"application_name": "shop"}) == f"shop:{TOKEN}"
+
+
+def test_a_process_without_a_token_says_so() -> None:
+    """There is no token until one is set, and then it is that one."""
+    assert identity.token() == ""
+
+    identity.set_token(TOKEN)
+
+    assert identity.token() == TOKEN
+
+
+@given(name=st.text("aé€😀", min_size=1, max_size=70))
+def test_a_long_name_never_pushes_the_token_out(name: str) -> None:
+    """PostgreSQL cuts at 63 bytes; the user's name gives way, at a whole letter."""
+    identity.set_token(TOKEN)
+
+    told = identity.application_name({"application_name": name})
+    kept = told.removesuffix(f":{TOKEN}")
+
+    assert len(told.encode()) <= 63
+    assert told.endswith(f":{TOKEN}")
+    assert name.startswith(kept)
+    assert kept == name or len(name.encode()) > 63 - len(TOKEN) - 1
+
+
+def test_a_name_that_just_fits_is_not_cut() -> None:
+    """All 63 bytes are used."""
+    identity.set_token(TOKEN)
+    name = "n" * (63 - len(TOKEN) - 1)
+
+    assert identity.application_name({"application_name": name}) == f"{name}:{TOKEN}"
