@@ -28,8 +28,9 @@ from pgdbpool.endpoint.entry import Entry
 from pgdbpool.endpoint.state import Reason, State
 from pgdbpool.hangups import hangups
 from pgdbpool.report import Report
-from pgdbpool.roster import Job, Roster
+from pgdbpool.roster import Job
 from pgdbpool.settings import Settings
+from pgdbpool.upkeep import TendedRoster
 from pgdbpool.waiters import Waiter
 from pgdbpool.watchdog import shut_down, watchdog
 
@@ -57,7 +58,7 @@ class Keeper:
     def _start_anew(self) -> None:
         self._lock = threading.Lock()
         # The lock guards all of these.
-        self._roster = Roster(
+        self._roster = TendedRoster(
             self._make_endpoints(), self.settings, self._connect_job, self._close_job
         )
         self._report = Report(self.name, self._roster)

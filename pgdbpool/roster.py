@@ -10,7 +10,6 @@ funnel, `Roster.give`, which asks once: a waiter, or the shelf?
 """
 
 import logging
-import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -165,8 +164,12 @@ class Roster:
         endpoint = entry.endpoint
         entry.since = now
         conn.hold = None
-        if entry.expires_at <= now or entry.generation != endpoint.generation:
-            self.retire(entry, conn, self._why_unfit(entry))
+        if (
+            entry.expires_at <= now
+            or entry.generation != endpoint.generation
+            or len(endpoint.entries) > self.max_size
+        ):
+            self.retire(entry, conn, self._why_unfit(entry, now))
             self.plan(now)
             return
         move(entry, IDLE)
@@ -188,15 +191,21 @@ class Roster:
     def retire(
         self, entry: Entry, conn: PooledConnection | None, reason: Reason
     ) -> None:
-        """Close an entry that is the caller's alone, or was taken from the shelf."""
-        entry.endpoint.close_entry(entry)
+        """Close an entry that is the caller's alone, or was taken from the shelf.
+
+        One that is closed already was given up for lost, because a finalizer
+        brought its connection back to life: then only that is left to close.
+        """
+        if entry.state is not State.CLOSED:
+            entry.endpoint.close_entry(entry)
         if conn is not None:
             conn.hold = None
             self.jobs.append(self._close(conn, reason))
         if self.watchers:
             self.notify()
 
-    def _retire_idle(self, entry: Entry, reason: Reason) -> None:
+    def retire_idle(self, entry: Entry, reason: Reason) -> None:
+        """Close an entry that is idle."""
         conn = entry.conn
         if conn is not None and conn in entry.endpoint.shelf:
             entry.endpoint.shelf.remove(conn)
@@ -216,12 +225,12 @@ class Roster:
         self.retire(entry, conn, reason)
         self.plan(now)
 
-    def _why_unfit(self, entry: Entry) -> Reason:
+    def _why_unfit(self, entry: Entry, now: float) -> Reason:
         if self.was_closed:
             return Reason.POOL_CLOSED
         if entry.generation != entry.endpoint.generation:
             return Reason.DRAINED
-        return entry.expires_as
+        return entry.expires_as if entry.expires_at <= now else Reason.SHRUNK
 
     def hung_up(self, entry: Entry, conn: PooledConnection, now: float) -> None:
         """Take note that the server ended a session; an idle one is replaced."""
@@ -261,8 +270,9 @@ class Roster:
             wanted = max(wanted, self.min_size - size)
         if endpoint.health.is_down:
             # One prober at a time, whoever waits; the first success opens the door.
-            probes = connecting == 0 and now >= endpoint.health.retry_at
-            return int(probes)
+            is_wanted = self.is_filling or self.line
+            is_due = connecting == 0 and now >= endpoint.health.retry_at
+            return int(bool(is_wanted and is_due))
         return max(0, min(wanted, room, MOST_CONNECTING - connecting))
 
     def connected(
@@ -284,85 +294,16 @@ class Roster:
         else:
             self.jobs.append(self._close(conn, Reason.CONNECT_FAILED))
 
-    def connect_failed(self, entry: Entry, error: BaseException, now: float) -> None:
-        """Take note of a failed connect; callers may have to be refused."""
-        self.stats.connections_errors += 1
-        entry.endpoint.health.connect_failed(error, now)
-        if entry.state is State.CONNECTING:
-            self.retire(entry, None, Reason.CONNECT_FAILED)
-        self.upkeep(now)
-
-    # What time brings.
-
-    def upkeep(self, now: float) -> float:
-        """Retire what is due, probe, refuse; return when to come again."""
-        due = math.inf
-        for endpoint in self.endpoints:
-            for entry in tuple(endpoint.entries):
-                due = min(due, self._look_after(endpoint, entry, now))
-        self.plan(now)
-        if self.line and self.refuses(now):
-            self.line.dismiss()
-        for endpoint in self.endpoints:
-            due = min(due, self._probe_due(endpoint, now))
-        return due
-
-    def _look_after(self, endpoint: Endpoint, entry: Entry, now: float) -> float:
-        """Retire one entry if it is due, else return when it will be."""
-        if entry.state is State.CONNECTING:
-            due = entry.since + endpoint.connect_limit
-            if due <= now:
-                error = TimeoutError(
-                    f"no answer to a connect within {now - entry.since:.1f} s"
-                )
-                endpoint.health.connect_failed(error, now)
-                self.retire(entry, None, Reason.CONNECT_FAILED)
-            return due
-        if entry.state is not State.IDLE:
-            return min(max(entry.expires_at, now + 1.0), now + self._idle_limit())
-        if entry.conn not in endpoint.shelf:
-            # An exception in the middle of a move left it behind.
-            self._retire_idle(entry, Reason.ABANDONED)
-            return math.inf
-        if entry.expires_at <= now:
-            self._retire_idle(entry, entry.expires_as)
-            return math.inf
-        due = entry.since + self._idle_limit()
-        if due <= now:
-            if len(endpoint.entries) > self.min_size:
-                self._retire_idle(entry, Reason.IDLE_TIME)
-                return math.inf
-            due = now + self._idle_limit()
-        return min(entry.expires_at, due)
-
-    def _idle_limit(self) -> float:
-        # Not below a second: that is how often upkeep may come.
-        limit = self.settings.max_idle
-        return math.inf if limit is None else max(limit, 1.0)
-
-    def _probe_due(self, endpoint: Endpoint, now: float) -> float:
-        health = endpoint.health
-        if not health.is_down:
-            return math.inf
-        due = math.inf
-        if len(endpoint.entries) < self.max_size:
-            due = max(health.retry_at, now + 0.01)
-        grace = self.settings.grace
-        if health.unreachable_since is not None and grace is not None and self.line:
-            due = min(due, max(health.unreachable_since + grace, now + 0.01))
-        return due
-
     # Opening, closing, changing size.
 
     def resize(self, min_size: int, max_size: int, now: float) -> None:
         """Change the limits; what is too many goes, when busy at its release."""
         self.min_size, self.max_size = min_size, max_size
         for endpoint in self.endpoints:
-            surplus = len(endpoint.entries) - max_size
-            by_state = sorted(endpoint.entries, key=lambda e: e.state is not IDLE)
-            for entry in by_state[: max(surplus, 0)]:
-                entry.expire(Reason.SHRUNK)
-        self.upkeep(now)
+            while endpoint.shelf and len(endpoint.entries) > max_size:
+                conn = endpoint.shelf.popleft()
+                self.retire(conn.entry, conn, Reason.SHRUNK)
+        self.plan(now)
 
     def close(self) -> None:
         """Refuse everyone from now on and retire all that is idle."""

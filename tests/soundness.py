@@ -1,6 +1,5 @@
 """What is so of a pool at every moment, and at rest: the end of every storm."""
 
-import math
 from collections.abc import Iterator
 
 from pgdbpool import ConnectionPool
@@ -61,7 +60,7 @@ def _of_sizes(endpoint: Endpoint, max_size: int, *, has_shrunk: bool) -> Complai
     if sum(counts.values()) != size:
         yield f"the states add up to {sum(counts.values())}, not to {size}"
     if has_shrunk:
-        size -= sum(entry.expires_at == -math.inf for entry in endpoint.entries)
+        max_size = max(max_size, size - counts[State.IDLE])
     if size > max_size:
         yield f"{size} entries where {max_size} are allowed"
 

@@ -35,6 +35,7 @@ def _changing(name: str) -> property:
     def change(self: "PooledConnection", value: object) -> None:
         self.about_to_change()
         inherited.__set__(self, value)
+        self.note_autocommit()
 
     return property(get, change, doc=inherited.__doc__)
 
@@ -98,6 +99,11 @@ class PooledConnection(driver.connection):
             self.is_write_ping = False
             READONLY.__set__(self, None)
 
+    def note_autocommit(self) -> None:
+        """Tell the hold when statements commit by themselves from now on."""
+        if self.hold is not None and self.autocommit:
+            self.hold.has_committed = True
+
     def _refuse_if_released(self) -> None:
         if self.hold is None:
             raise ConnectionReleased(
@@ -125,6 +131,12 @@ class PooledConnection(driver.connection):
         self.is_pristine = False
         return super().lobject(*args, **kwargs)
 
+    def commit(self) -> None:
+        """Commit, as psycopg2 does, and tell the hold."""
+        if self.hold is not None and self.in_transaction:
+            self.hold.has_committed = True
+        super().commit()
+
     def cancel(self) -> None:
         """Cancel the current command; the connection is closed at its release."""
         self.is_touched = self.is_cancelled = True
@@ -134,11 +146,13 @@ class PooledConnection(driver.connection):
         """Set transaction characteristics, as psycopg2 does."""
         self.about_to_change()
         super().set_session(*args, **kwargs)
+        self.note_autocommit()
 
     def set_isolation_level(self, level: int | None) -> None:
         """Set the isolation level, as psycopg2 does."""
         self.about_to_change()
         super().set_isolation_level(level)
+        self.note_autocommit()
 
     def set_client_encoding(self, encoding: str) -> None:
         """Set the client encoding, as psycopg2 does."""

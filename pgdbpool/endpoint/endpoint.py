@@ -5,6 +5,7 @@ pool's lock says so; `connect` does I/O and is called without it.
 """
 
 import enum
+import math
 import os
 import random
 from collections import deque
@@ -18,6 +19,7 @@ from pgdbpool.endpoint.connection import PooledConnection, pooled
 from pgdbpool.endpoint.entry import Entry
 from pgdbpool.endpoint.health import Health
 from pgdbpool.endpoint.state import State, move
+from pgdbpool.errors import SettingsError
 from pgdbpool.settings import Settings
 from pgdbpool.watchdog import guarded
 
@@ -73,7 +75,7 @@ class Endpoint:
         self._settings = settings
         self.name = endpoint_name(self._params)
         # How long a connect may take before its entry is taken back.
-        self.connect_limit = float(self._params.get("connect_timeout") or 5) + 1.0
+        self.connect_limit = connect_limit(self._params)
         self.wants_primary = self._params.get("target_session_attrs") in (
             "read-write",
             "primary",
@@ -111,6 +113,7 @@ class Endpoint:
     def close_entry(self, entry: Entry) -> None:
         """Move an entry to CLOSED and strike it off."""
         move(entry, State.CLOSED)
+        entry.expires_at = -math.inf
         entry.hold = None
         entry.reference = None
         self.entries.discard(entry)
@@ -149,6 +152,26 @@ def safe_params(params: Mapping[str, str]) -> dict[str, str]:
         if IN_ENVIRONMENT.get(key, key) not in os.environ
     }
     return {**unsaid, **params}
+
+
+def connect_limit(params: Mapping[str, str]) -> float:
+    """Return how long a connect may take in all, seconds.
+
+    libpq's own limit is for each address, counts whole seconds, at least two,
+    and takes zero for none; what it takes for the handshake comes on top.
+
+    Raises:
+        SettingsError: ``connect_timeout`` is no whole number.
+    """
+    given = params.get("connect_timeout") or os.environ.get("PGCONNECT_TIMEOUT") or "5"
+    try:
+        seconds = int(given)
+    except ValueError:
+        raise SettingsError(
+            f"connect_timeout: must be whole seconds, not {given!r}"
+        ) from None
+    hosts = 1 + (params.get("host") or params.get("hostaddr") or "").count(",")
+    return max(seconds, 2) * hosts + 1.0 if seconds > 0 else math.inf
 
 
 def endpoint_name(params: Mapping[str, str]) -> str:

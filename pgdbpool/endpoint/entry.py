@@ -28,6 +28,7 @@ class Hold:
         request: what it is for, such as ``GET /report``; None if unknown.
         is_block: whether it ends with a block or request of its own thread,
             so that it cannot end while that thread waits.
+        has_committed: something may have been committed in it.
     """
 
     entry: "Entry"
@@ -36,6 +37,7 @@ class Hold:
         "_code",
         "_instruction",
         "entry",
+        "has_committed",
         "is_block",
         "request",
         "since",
@@ -53,6 +55,7 @@ class Hold:
         self.thread = threading.get_ident()
         self.request = request
         self.is_block = is_block
+        self.has_committed = False
         # Not the frame, which would keep its variables alive, and not the line,
         # which takes long to find.
         self._code = frame.f_code

@@ -177,6 +177,8 @@ class Holder:
     def _outcome_is_unknown(self, error: CommitUnknown) -> None:
         if self.method in SAFE_METHODS:
             self.failure = error
+            if self._hold is not None:
+                self._hold.has_committed = False
         else:
             self.environ[COMMITTED] = True
 
@@ -263,6 +265,7 @@ class Holder:
         Args:
             error: what the app raised; None if it made a response of it.
         """
+        self._note_commits()
         if COMMITTED in self.environ:
             return False
         if error is None:
@@ -271,6 +274,11 @@ class Holder:
         if any(cause is self.failure for cause in causes):
             return True
         return self.is_lost() and any(isinstance(e, psycopg2.Error) for e in causes)
+
+    def _note_commits(self) -> None:
+        """Remember what was committed past this class, as by a cursor's connection."""
+        if self._hold is not None and self._hold.has_committed:
+            self.environ[COMMITTED] = True
 
     def stream(self) -> None:
         """Expect a body to be closed before the request ends."""
@@ -287,6 +295,7 @@ class Holder:
         conn, hold = self.conn, self._hold
         if conn is None or hold is None:
             return
+        self._note_commits()
         self._was_lost = self.is_lost()
         # Else psycopg2 would refuse the next holder a block of its own.
         keep = keep and not self._is_entered

@@ -236,14 +236,24 @@ def storm(dsn: str) -> Findings:
     threads.append(threading.Thread(target=drain))
     for thread in threads:
         thread.start()
-    found: list[Findings] = []
-    while len(found) < 24 or min(counts.values()) < 20:
-        results = [fork(lambda: {"pid": backend(pool)}) for _ in range(2)]
-        found += [result() for result in results]
+    found = fork_until(
+        lambda: min(counts.values()) >= 20, lambda: {"pid": backend(pool)}
+    )
     over.set()
     for thread in threads:
         thread.join()
     return {"errors": errors, "children": found, **counts, **pool.get_stats()}
+
+
+def fork_until(
+    is_enough: Callable[[], bool], child: Callable[[], Findings]
+) -> list[Findings]:
+    """Run a function in pairs of children, 24 or more of them."""
+    found: list[Findings] = []
+    while len(found) < 24 or not is_enough():
+        results = [fork(child), fork(child)]
+        found += [result() for result in results]
+    return found
 
 
 SCENARIOS = {

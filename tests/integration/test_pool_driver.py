@@ -68,8 +68,8 @@ def test_names_can_be_quoted(conn: PooledConnection) -> None:
         assert cur.fetchone() == ("x'y",)
 
 
-def test_many_rows_can_be_stored_at_once(conn: PooledConnection, table: str) -> None:
-    """execute_values, execute_batch and COPY."""
+def test_many_rows_can_be_stored_at_once(table: str, conn: PooledConnection) -> None:
+    """execute_values and execute_batch."""
     with conn.cursor() as cur:
         insert = f"INSERT INTO {table} (note) VALUES"
         extras.execute_values(cur, f"{insert} %s", [("a",), ("b",)])

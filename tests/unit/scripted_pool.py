@@ -40,6 +40,12 @@ class ScriptedCursor:
         self.is_closed = True
 
 
+class ScriptedHold:
+    """What the middleware asks of a hold."""
+
+    has_committed = False
+
+
 class ScriptedConnection:
     """What the middleware needs of a `PooledConnection`."""
 
@@ -152,7 +158,7 @@ class ScriptedPool:
         conn = ScriptedConnection(
             next(self._numbers), self.log, autocommit=self.autocommit
         )
-        conn.hold = object()
+        conn.hold = ScriptedHold()
         self._held.append(conn)
         return conn
 

@@ -15,8 +15,9 @@ from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Entry, Hold
 from pgdbpool.endpoint.state import Reason, State
-from pgdbpool.roster import Job, Roster
+from pgdbpool.roster import Job
 from pgdbpool.settings import Settings
+from pgdbpool.upkeep import TendedRoster
 from pgdbpool.waiters import Waiter
 from tests.soundness import complaints
 
@@ -32,7 +33,19 @@ class FakeConnection:
         self.hold: Hold | None = None
 
 
-class ScriptedRoster(Roster):
+class InOrder(dict[Entry, None]):
+    """A set that is gone through in order, so that nothing depends on chance."""
+
+    def add(self, entry: Entry) -> None:
+        """Add as a set does."""
+        self[entry] = None
+
+    def discard(self, entry: Entry) -> None:
+        """Remove as a set does."""
+        self.pop(entry, None)
+
+
+class ScriptedRoster(TendedRoster):
     """A roster that is open and does nothing by itself.
 
     Args:
@@ -43,12 +56,12 @@ class ScriptedRoster(Roster):
         endpoint: its only one.
         begun: the connects that were begun and have not ended, oldest first.
         closed: the connections that were closed, and why.
-        lifetime: the share of `max_lifetime` that connections live, without chance.
     """
 
     def __init__(self, **given: object) -> None:
         settings = Settings.of("", given)
         self.endpoint = Endpoint({"host": "db1", "connect_timeout": "5"}, {}, settings)
+        self.endpoint.entries = cast("Any", InOrder())
         super().__init__([self.endpoint], settings, self._begin, self._write_down)
         self.is_open = True
         self.now = START

@@ -326,7 +326,6 @@ def test_none_in_kwargs_is_not_given(key: str) -> None:
     assert libpq_params("", {key: None}) == ({}, {})
 
 
-@pytest.mark.xfail(reason="the endpoint's float() raises instead", raises=ValueError)
 @pytest.mark.parametrize("value", ["soon", "1s", " "])
 def test_a_connect_timeout_that_is_no_number_is_refused(value: str) -> None:
     """Before anything connects, and by its name."""

@@ -1,0 +1,95 @@
+"""What time brings to a roster: lifetimes, idle times, probes, the end of grace."""
+
+import math
+from typing import Final
+
+from pgdbpool.endpoint.endpoint import Endpoint
+from pgdbpool.endpoint.entry import Entry
+from pgdbpool.endpoint.state import Reason, State
+from pgdbpool.roster import Roster
+
+# Upkeep does not come more often, whatever is due.
+SHORTEST_PAUSE: Final = 0.01
+
+
+class TendedRoster(Roster):
+    """A roster that is looked after; the pool's lock guards it."""
+
+    def connect_failed(self, entry: Entry, error: BaseException, now: float) -> None:
+        """Take note of a failed connect; callers may have to be refused."""
+        self.stats.connections_errors += 1
+        entry.endpoint.health.connect_failed(error, now)
+        if entry.state is State.CONNECTING:
+            self.retire(entry, None, Reason.CONNECT_FAILED)
+        self.upkeep(now)
+
+    def upkeep(self, now: float) -> float:
+        """Retire what is due, probe, refuse; return when to come again."""
+        due = [
+            self._look_after(entry, now)
+            for endpoint in self.endpoints
+            for entry in tuple(endpoint.entries)
+        ]
+        self.plan(now)
+        if self.line and self.refuses(now):
+            self.line.dismiss()
+        for endpoint in self.endpoints:
+            due += self._probe_due(endpoint), self._refusal_due(endpoint)
+        # What is due by now has been done, or is not to be had any sooner.
+        return max(min(due), now + SHORTEST_PAUSE)
+
+    def _look_after(self, entry: Entry, now: float) -> float:
+        """Retire one entry if it is due, else return when it will be."""
+        if entry.state is State.CONNECTING:
+            return self._connect_due(entry, now)
+        due = now + self._idle_limit()
+        if entry.state is not State.IDLE:
+            return min(max(entry.expires_at, now + 1.0), due)
+        reason = self._why_too_old(entry, now)
+        if reason is not None:
+            self.retire_idle(entry, reason)
+            return math.inf
+        if entry.since + self._idle_limit() > now:
+            due = entry.since + self._idle_limit()
+        return min(entry.expires_at, due)
+
+    def _connect_due(self, entry: Entry, now: float) -> float:
+        due = entry.since + entry.endpoint.connect_limit
+        if due > now:
+            return due
+        error = TimeoutError(f"no answer to a connect within {now - entry.since:.1f} s")
+        entry.endpoint.health.connect_failed(error, now)
+        self.retire(entry, None, Reason.CONNECT_FAILED)
+        return math.inf
+
+    def _why_too_old(self, entry: Entry, now: float) -> Reason | None:
+        if entry.conn not in entry.endpoint.shelf:
+            # An exception in the middle of a move left it behind.
+            return Reason.ABANDONED
+        if entry.expires_at <= now:
+            return entry.expires_as
+        is_spare = len(entry.endpoint.entries) > self.min_size
+        is_idle_for_long = entry.since + self._idle_limit() <= now
+        return Reason.IDLE_TIME if is_spare and is_idle_for_long else None
+
+    def _idle_limit(self) -> float:
+        # Not below a second: that is how often upkeep may come.
+        limit = self.settings.max_idle
+        return math.inf if limit is None else max(limit, 1.0)
+
+    def _probe_due(self, endpoint: Endpoint) -> float:
+        if (
+            not self.is_open
+            or not endpoint.health.is_down
+            or not (self.is_filling or self.line)
+            or len(endpoint.entries) >= self.max_size
+            or endpoint.count(State.CONNECTING)
+        ):
+            return math.inf
+        return endpoint.health.retry_at
+
+    def _refusal_due(self, endpoint: Endpoint) -> float:
+        since, grace = endpoint.health.unreachable_since, self.settings.grace
+        if since is None or grace is None or not self.line:
+            return math.inf
+        return since + grace

@@ -1,0 +1,394 @@
+"""The seeded faults: one wrong line each, and the promise that it breaks."""
+
+from typing import NamedTuple
+
+
+class Fault(NamedTuple):
+    """One wrong line.
+
+    Attributes:
+        file: below the package.
+        old: what stands there, once in the file.
+        new: what stands there instead.
+        breaks: the promise that does not hold any more.
+        needs_server: whether only a test with a server can notice.
+    """
+
+    file: str
+    old: str
+    new: str
+    breaks: str
+    needs_server: bool = False
+
+
+STATE = "endpoint/state.py"
+HEALTH = "endpoint/health.py"
+ENDPOINT = "endpoint/endpoint.py"
+ENTRY = "endpoint/entry.py"
+SESSION = "endpoint/session.py"
+
+PURE = [
+    Fault(
+        STATE,
+        "State.IN_USE: (State.IDLE, State.CLOSED)",
+        "State.IN_USE: (State.IDLE, State.RESERVED, State.CLOSED)",
+        "what is in use is never checked by the pool",
+    ),
+    Fault(STATE, "not in MOVES[entry.state]", "not in MOVES", "illegal moves raise"),
+    Fault(
+        HEALTH,
+        "elif self.unreachable_since is None:",
+        "else:",
+        "an outage counts from its first failure",
+    ),
+    Fault(HEALTH, "now - since >= grace", "now - since > grace", "grace 0 is no grace"),
+    Fault(
+        HEALTH,
+        "self.unreachable_since = None\n        self.refusal = None",
+        "self.unreachable_since = None",
+        "a success ends a refusal",
+    ),
+    Fault(
+        HEALTH, "min(LONGEST_PAUSE", "max(LONGEST_PAUSE", "pauses begin short and end"
+    ),
+    Fault(HEALTH, ".with_traceback(None)", "", "a kept error keeps no frames alive"),
+    Fault(HEALTH, "uniform(0.5, 1.0)", "uniform(1.0, 1.5)", "no pause is over 2 s"),
+    Fault("waiters.py", "self.appendleft(", "self.append(", "bad luck keeps its place"),
+    Fault("waiters.py", "if not self.is_awake:", "if True:", "a wake happens once"),
+    Fault("waiters.py", "max(seconds, 0.0)", "seconds", "no time is no sleep"),
+    Fault(
+        "roster.py",
+        "if entry.expires_at > now:",
+        "if True:",
+        "who is too old is not given",
+    ),
+    Fault(
+        "roster.py",
+        'settings.order == "lifo"',
+        'settings.order == "fifo"',
+        "the newest idle connection serves first",
+    ),
+    Fault(
+        "roster.py",
+        "if entry.hold is not hold:",
+        "if entry.hold is None:",
+        "a second release touches nothing",
+    ),
+    Fault(
+        "roster.py",
+        "if entry.expires_at <= now or entry.generation != endpoint.generation:",
+        "if entry.expires_at <= now:",
+        "what was condemned goes at its release",
+    ),
+    Fault(
+        "roster.py",
+        "if self.line:\n            self._serve_first",
+        "if False:\n            self._serve_first",
+        "nobody waits while something is idle",
+    ),
+    Fault("roster.py", "self.line.popleft()", "self.line.pop()", "first come is first"),
+    Fault("roster.py", "        hold.since = now\n", "", "waiting is not holding"),
+    Fault(
+        "roster.py",
+        "self.jobs.append(self._close(conn, reason))",
+        "pass",
+        "what is retired is closed",
+    ),
+    Fault(
+        "roster.py",
+        "if entry.generation == endpoint.generation:\n",
+        "if True:\n",
+        "an old loss condemns nothing new",
+    ),
+    Fault(
+        "roster.py",
+        "endpoint.generation += 1",
+        "endpoint.generation += 0",
+        "a loss condemns its generation",
+    ),
+    Fault(
+        "roster.py",
+        "room = self.max_size - size",
+        "room = self.max_size - size + 1",
+        "max_size is never exceeded",
+    ),
+    Fault(
+        "roster.py",
+        "wanted = len(self.line) - connecting",
+        "wanted = len(self.line)",
+        "each waiter has one connect",
+    ),
+    Fault(
+        "roster.py", "return int(probes)", "return 1", "a prober pauses between tries"
+    ),
+    Fault(
+        "roster.py",
+        "connecting == 0 and now >= endpoint",
+        "now >= endpoint",
+        "there is one prober at a time",
+    ),
+    Fault(
+        "roster.py",
+        "MOST_CONNECTING - connecting",
+        "MOST_CONNECTING",
+        "few connect at a time",
+    ),
+    Fault(
+        "roster.py",
+        "max(wanted, self.min_size - size)",
+        "max(wanted, self.min_size)",
+        "no more than min_size are opened unasked",
+    ),
+    Fault(
+        "roster.py",
+        "if entry.state is not State.CONNECTING or not self.is_open:",
+        "if not self.is_open:",
+        "a late connect is not put in twice",
+    ),
+    Fault(
+        "roster.py",
+        "self.give(entry, conn, now)\n        self.plan(now)",
+        "self.give(entry, conn, now)",
+        "the first success begins the other connects",
+    ),
+    Fault(
+        "roster.py",
+        "        endpoint.health.succeeded()\n",
+        "",
+        "a success ends an outage",
+    ),
+    Fault(
+        "roster.py",
+        "if self.line and self.refuses(now):",
+        "if False:",
+        "who waits when the grace ends is told to go",
+    ),
+    Fault(
+        "roster.py",
+        "health.refusal and not endpoint.count(State.IN_USE, State.RESERVED)",
+        "health.refusal",
+        "behind living connections callers wait",
+    ),
+    Fault(
+        "roster.py",
+        "if len(endpoint.entries) > self.min_size:",
+        "if len(endpoint.entries) >= self.min_size:",
+        "the last min_size stay, however long they are idle",
+    ),
+    Fault(
+        "roster.py",
+        "            and entry.hold.is_block\n",
+        "",
+        "what getconn gave can end in another thread",
+    ),
+    Fault(
+        "roster.py",
+        "if len(entries) < self.max_size * len(self.endpoints):",
+        "if not entries:",
+        "where there is room there is no deadlock",
+    ),
+    Fault(
+        "roster.py",
+        "self.was_closed = True\n        self.line.dismiss()",
+        "self.was_closed = True",
+        "closing tells who waits to go",
+    ),
+    Fault(
+        "roster.py",
+        "if entry.conn not in endpoint.shelf:",
+        "if False:",
+        "an abandoned entry is taken back",
+    ),
+    Fault(
+        "roster.py",
+        "        entry.expire(Reason.LOST)\n",
+        "",
+        "a busy session that hung up goes at its release",
+    ),
+    Fault(
+        "roster.py",
+        "surplus = len(endpoint.entries) - max_size",
+        "surplus = len(endpoint.entries) - max_size - 1",
+        "shrinking closes all that is too many",
+    ),
+    Fault(
+        ENDPOINT,
+        "self.entries.discard(entry)",
+        "pass",
+        "what is closed makes room",
+    ),
+    Fault(
+        ENDPOINT,
+        "uniform(1 - LIFETIME_JITTER, 1)",
+        "uniform(1, 1 + LIFETIME_JITTER)",
+        "no lifetime is longer than the setting",
+    ),
+    Fault(
+        ENDPOINT,
+        'if "service" in params or "PGSERVICE" in os.environ:',
+        'if "service" in params:',
+        "a service file is not overruled",
+    ),
+    Fault(ENTRY, "if start > instruction:", "if False:", "a hold knows its place"),
+    Fault(
+        "endpoint/identity.py",
+        "room = LONGEST_NAME - len(suffix)",
+        "room = LONGEST_NAME",
+        "a long name never pushes the token out",
+    ),
+    Fault(
+        "settings.py",
+        'values.setdefault("grace", timeout)',
+        "pass",
+        "grace is the timeout unless given",
+    ),
+    Fault(
+        "settings.py",
+        "max(0.1, min(2.0, timeout / 2))",
+        "min(2.0, timeout / 2)",
+        "a timeout of zero leaves time for a ping",
+    ),
+    Fault(
+        "settings.py",
+        "if math.isnan(value) or value < 0:",
+        "if value < 0:",
+        "NaN is no duration",
+    ),
+    Fault(
+        "settings.py",
+        "if isinstance(value, bool) or not isinstance(value, (int, float)):",
+        "if not isinstance(value, (int, float)):",
+        "True is no duration",
+    ),
+    Fault(
+        "settings.py",
+        "        pass\n    raise SettingsError(",
+        "        raise SettingsError(",
+        "no error is chained to one that quotes the DSN",
+    ),
+    Fault(
+        "settings.py",
+        'variables of libpq.",\n        repr=False,',
+        'variables of libpq.",\n        repr=True,',
+        "no repr has the password",
+    ),
+    Fault("settings.py", "== [name]", "", "a parameter unknown to libpq is refused"),
+    Fault("watchdog.py", "if when <= now:", "if when < now:", "what is due is fired"),
+    Fault(
+        "watchdog.py",
+        "if when < self._next or self._alarm is None:",
+        "if self._alarm is None:",
+        "an earlier deadline is not slept past",
+    ),
+    Fault(
+        "watchdog.py",
+        "with self._firing:\n            return False",
+        "return False",
+        "who cancels too late waits until the firing is over",
+    ),
+    Fault(
+        "watchdog.py",
+        "                    self._alarm = None\n",
+        "                    pass\n",
+        "a thread that died is started again",
+    ),
+    Fault(
+        "watchdog.py",
+        "self._next = math.inf\n        now =",
+        "now =",
+        "the thread sleeps when nothing is due",
+    ),
+    Fault(
+        "watchdog.py",
+        "        self._deadlines.clear()\n",
+        "",
+        "a child has none of its parent's deadlines",
+    ),
+    Fault(
+        "watchdog.py",
+        "isinstance(error, psycopg2.Error):",
+        "isinstance(error, BaseException):",
+        "what the outside raised passes through",
+    ),
+    Fault(
+        "watchdog.py",
+        "fileno=os.dup(conn.fileno())",
+        "fileno=conn.fileno()",
+        "the descriptor stays its owner's",
+    ),
+    Fault("report.py", "error.__cause__ = cause", "pass", "the cause is chained"),
+    Fault(
+        "report.py",
+        ">= roster.max_size *",
+        "> roster.max_size *",
+        "a pool that is full says so",
+    ),
+    Fault(
+        "stats.py",
+        '"returns_bad": self.returns_bad',
+        '"returns_bad": self.connections_lost',
+        "every counter is told under its name",
+    ),
+    Fault(
+        "__init__.py",
+        "import pgdbpool.errors  #",
+        "#",
+        "without the driver it is said what to install",
+    ),
+]
+
+WITH_SERVER = [
+    Fault(*fault, needs_server=True)
+    for fault in (
+        (
+            "holding.py",
+            "self.release(conn, hold, keep=False)",
+            "pass",
+            "an exception from outside during a ping loses nothing",
+        ),
+        (
+            "holding.py",
+            "isinstance(error, (Exception, GeneratorExit))",
+            "isinstance(error, BaseException)",
+            "what was interrupted is closed",
+        ),
+        (
+            "pool.py",
+            "if error is None and conn.hold is hold",
+            "if conn.hold is hold",
+            "a block that raises is rolled back",
+        ),
+        (
+            "keeper.py",
+            "os.dup2(null, fd)",
+            "pass",
+            "a child touches no socket of its parent",
+        ),
+        (
+            "keeper.py",
+            "vacated = functools.partial(_on_vacated, mine, entry)",
+            "vacated = None",
+            "a connection that its holder lost makes room",
+        ),
+        (
+            SESSION,
+            "if conn.autocommit:\n        # psycopg2 believes",
+            "if False:\n        # psycopg2 believes",
+            "what an SQL BEGIN opened in autocommit is ended",
+        ),
+        (
+            SESSION,
+            "if conn.get_transaction_status() == FAILED:",
+            "if False:",
+            "the commit of a failed transaction is an error",
+        ),
+        (
+            SESSION,
+            "or conn.is_touched\n",
+            "\n",
+            "a cursor kept too long reads no rows of another request",
+        ),
+    )
+]
+
+FAULTS = PURE + WITH_SERVER
