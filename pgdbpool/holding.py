@@ -1,5 +1,6 @@
 """A hold, from its acquire to its release: what happens in the caller's thread."""
 
+import logging
 import math
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pgdbpool.endpoint import session
 from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Entry, Hold
+from pgdbpool.endpoint.health import in_one_line
 from pgdbpool.endpoint.state import Reason
 from pgdbpool.errors import PoolError
 from pgdbpool.hangups import hangups
@@ -17,6 +19,8 @@ from pgdbpool.keeper import Keeper
 from pgdbpool.settings import Settings
 from pgdbpool.waiters import Waiter
 from pgdbpool.watchdog import guarded
+
+logger = logging.getLogger(__name__)
 
 # A stale connection costs no pause before the next. When new ones are found
 # unfit as well, callers pause, so that the server is not flooded.
@@ -122,6 +126,8 @@ class Holding(Keeper):
             error = self._objection(hold, asked, now)
             if error is None:
                 waiter = roster.join(hold, now, again=again)
+            due = roster.refusal_due()
+        self._come_by(due)
         self.act()
         if error is not None:
             raise error
@@ -196,13 +202,19 @@ class Holding(Keeper):
         self, entry: Entry, conn: PooledConnection, error: BaseException
     ) -> None:
         """Retire a connection that a ping or check found unfit."""
-        if not conn.closed:
-            self._retire(entry, conn, Reason.DIRTY)
-            return
+        health = entry.endpoint.health
+        is_lost = bool(conn.closed)
         with self._lock:
-            now = monotonic()
-            entry.endpoint.health.ping_lost(error, now)
-        self._retire(entry, conn, Reason.PING_FAILED)
+            if is_lost:
+                health.ping_lost(error, monotonic())
+            else:
+                health.note(error, monotonic())
+            due = self._roster.refusal_due()
+        self._come_by(due)
+        logger.info(
+            "pool %r: a connection is not fit: %s", self.name, in_one_line(error)
+        )
+        self._retire(entry, conn, Reason.PING_FAILED if is_lost else Reason.DIRTY)
 
     def _retire(self, entry: Entry, conn: PooledConnection, reason: Reason) -> None:
         with self._lock:

@@ -25,6 +25,7 @@ from pgdbpool.endpoint import session
 from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.endpoint import Endpoint, Role
 from pgdbpool.endpoint.entry import Entry
+from pgdbpool.endpoint.health import in_one_line
 from pgdbpool.endpoint.state import Reason, State
 from pgdbpool.hangups import hangups
 from pgdbpool.report import Report
@@ -123,7 +124,7 @@ class Keeper:
             "pool %r: cannot connect to %s: %s",
             self.name,
             endpoint.name,
-            error,
+            in_one_line(error),
         )
         self._come_by(due)
         self.act()
@@ -139,7 +140,7 @@ class Keeper:
         if reason in (Reason.LOST, Reason.PING_FAILED):
             shut_down(conn)  # so that closing cannot wait for a silent peer
         try:
-            conn.close()
+            conn.retire()
         except psycopg2.Error as error:
             logger.debug("closing a connection: %s", error)
         logger.info("pool %r: closed a connection: %s", self.name, reason.value)

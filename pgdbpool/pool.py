@@ -214,6 +214,7 @@ class ConnectionPool(Holding):
                 return False
             entry.endpoint.shelf.remove(conn)
             move(entry, State.RESERVED)
+            conn.hold = Hold(monotonic(), _caller(1), None, False)
             return True
 
     def _check_reserved(self, entry: Entry, conn: PooledConnection) -> None:

@@ -3,6 +3,9 @@
 Called with the pool's lock held, so that the figures belong together.
 """
 
+import psycopg2
+
+from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Hold
 from pgdbpool.endpoint.state import State
 from pgdbpool.errors import (
@@ -26,6 +29,13 @@ ADVICE: dict[type[PoolError], str] = {
     "server's max_connections.",
     PoolTimeout: "Raise timeout, or look at what slows connecting down.",
 }
+
+
+# Seconds below which nobody has waited.
+AT_ONCE = 0.001
+
+# What comes from the server or the way to it, and not from a hook.
+SERVERS = (psycopg2.OperationalError, OSError)
 
 
 class Report:
@@ -68,7 +78,7 @@ class Report:
         """Return the error for a caller who was refused, or whose time is up."""
         if not self._roster.is_open:
             return self.closed()
-        kind = self._kind(now)
+        kind = self._kind(asked, now)
         facts = [self.fullness(now)]
         cause: BaseException | None = None
         for endpoint in self._roster.endpoints:
@@ -77,14 +87,19 @@ class Report:
                 facts.append(f"{endpoint.name} {health.describe(now)}")
                 cause = cause or health.error
         asker = f" for {hold.request}" if hold.request else ""
+        waited = now - asked
+        within = f"within {waited:.3g} s" if waited > AT_ONCE else "to be had at once"
+        advice = ADVICE[kind]
+        if cause is not None and not isinstance(cause, SERVERS):
+            advice = "Look at what your configure and check hooks do."
         error = kind(
-            f"pool {self._name!r}: no connection within {now - asked:.3g} s{asker} "
-            f"({'; '.join(facts)}). {ADVICE[kind]}"
+            f"pool {self._name!r}: no connection {within}{asker} "
+            f"({'; '.join(facts)}). {advice}"
         )
         error.__cause__ = cause
         return error
 
-    def _kind(self, now: float) -> type[PoolError]:
+    def _kind(self, asked: float, now: float) -> type[PoolError]:
         roster = self._roster
         refused = roster.refuses(now)
         if refused is not None:
@@ -92,9 +107,17 @@ class Report:
         if roster.count(State.IN_USE) >= roster.max_size * len(roster.endpoints):
             return PoolExhausted
         for endpoint in roster.endpoints:
-            if endpoint.health.is_down or endpoint.count(State.CONNECTING):
+            if endpoint.health.is_down or self._is_silent(endpoint, asked, now):
                 return endpoint.health.refusal or EndpointDown
         return PoolTimeout
+
+    @staticmethod
+    def _is_silent(endpoint: Endpoint, asked: float, now: float) -> bool:
+        """Whether a connect has been without an answer while the caller waited."""
+        return now - asked > AT_ONCE and any(
+            entry.state is State.CONNECTING and now - entry.since > (now - asked) / 2
+            for entry in endpoint.entries
+        )
 
     def fullness(self, now: float) -> str:
         """Return how many are in use and wait, and the oldest hold."""

@@ -10,6 +10,7 @@ funnel, `Roster.give`, which asks once: a waiter, or the shelf?
 """
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -113,6 +114,18 @@ class Roster:
             if health.refusal and not endpoint.count(State.IN_USE, State.RESERVED):
                 return health.refusal
         return None
+
+    def refusal_due(self) -> float:
+        """Return when those who wait will be refused, if nothing gets better."""
+        grace = self.settings.grace
+        if grace is None or not self.line:
+            return math.inf
+        unreachable = [
+            endpoint.health.unreachable_since
+            for endpoint in self.endpoints
+            if endpoint.health.unreachable_since is not None
+        ]
+        return min(unreachable, default=math.inf) + grace
 
     def is_deadlocked(self, hold: Hold) -> bool:
         """Whether nobody can ever release: every holder stands in the line.

@@ -33,8 +33,8 @@ class TendedRoster(Roster):
         self.plan(now)
         if self.line and self.refuses(now):
             self.line.dismiss()
-        for endpoint in self.endpoints:
-            due += self._probe_due(endpoint), self._refusal_due(endpoint)
+        due += [self._probe_due(endpoint) for endpoint in self.endpoints]
+        due.append(self.refusal_due())
         # What is due by now has been done, or is not to be had any sooner.
         return max(min(due), now + SHORTEST_PAUSE)
 
@@ -87,9 +87,3 @@ class TendedRoster(Roster):
         ):
             return math.inf
         return endpoint.health.retry_at
-
-    def _refusal_due(self, endpoint: Endpoint) -> float:
-        since, grace = endpoint.health.unreachable_since, self.settings.grace
-        if since is None or grace is None or not self.line:
-            return math.inf
-        return since + grace

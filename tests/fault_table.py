@@ -57,161 +57,6 @@ PURE = [
     Fault("waiters.py", "if not self.is_awake:", "if True:", "a wake happens once"),
     Fault("waiters.py", "max(seconds, 0.0)", "seconds", "no time is no sleep"),
     Fault(
-        "roster.py",
-        "if entry.expires_at > now:",
-        "if True:",
-        "who is too old is not given",
-    ),
-    Fault(
-        "roster.py",
-        'settings.order == "lifo"',
-        'settings.order == "fifo"',
-        "the newest idle connection serves first",
-    ),
-    Fault(
-        "roster.py",
-        "if entry.hold is not hold:",
-        "if entry.hold is None:",
-        "a second release touches nothing",
-    ),
-    Fault(
-        "roster.py",
-        "if entry.expires_at <= now or entry.generation != endpoint.generation:",
-        "if entry.expires_at <= now:",
-        "what was condemned goes at its release",
-    ),
-    Fault(
-        "roster.py",
-        "if self.line:\n            self._serve_first",
-        "if False:\n            self._serve_first",
-        "nobody waits while something is idle",
-    ),
-    Fault("roster.py", "self.line.popleft()", "self.line.pop()", "first come is first"),
-    Fault("roster.py", "        hold.since = now\n", "", "waiting is not holding"),
-    Fault(
-        "roster.py",
-        "self.jobs.append(self._close(conn, reason))",
-        "pass",
-        "what is retired is closed",
-    ),
-    Fault(
-        "roster.py",
-        "if entry.generation == endpoint.generation:\n",
-        "if True:\n",
-        "an old loss condemns nothing new",
-    ),
-    Fault(
-        "roster.py",
-        "endpoint.generation += 1",
-        "endpoint.generation += 0",
-        "a loss condemns its generation",
-    ),
-    Fault(
-        "roster.py",
-        "room = self.max_size - size",
-        "room = self.max_size - size + 1",
-        "max_size is never exceeded",
-    ),
-    Fault(
-        "roster.py",
-        "wanted = len(self.line) - connecting",
-        "wanted = len(self.line)",
-        "each waiter has one connect",
-    ),
-    Fault(
-        "roster.py", "return int(probes)", "return 1", "a prober pauses between tries"
-    ),
-    Fault(
-        "roster.py",
-        "connecting == 0 and now >= endpoint",
-        "now >= endpoint",
-        "there is one prober at a time",
-    ),
-    Fault(
-        "roster.py",
-        "MOST_CONNECTING - connecting",
-        "MOST_CONNECTING",
-        "few connect at a time",
-    ),
-    Fault(
-        "roster.py",
-        "max(wanted, self.min_size - size)",
-        "max(wanted, self.min_size)",
-        "no more than min_size are opened unasked",
-    ),
-    Fault(
-        "roster.py",
-        "if entry.state is not State.CONNECTING or not self.is_open:",
-        "if not self.is_open:",
-        "a late connect is not put in twice",
-    ),
-    Fault(
-        "roster.py",
-        "self.give(entry, conn, now)\n        self.plan(now)",
-        "self.give(entry, conn, now)",
-        "the first success begins the other connects",
-    ),
-    Fault(
-        "roster.py",
-        "        endpoint.health.succeeded()\n",
-        "",
-        "a success ends an outage",
-    ),
-    Fault(
-        "roster.py",
-        "if self.line and self.refuses(now):",
-        "if False:",
-        "who waits when the grace ends is told to go",
-    ),
-    Fault(
-        "roster.py",
-        "health.refusal and not endpoint.count(State.IN_USE, State.RESERVED)",
-        "health.refusal",
-        "behind living connections callers wait",
-    ),
-    Fault(
-        "roster.py",
-        "if len(endpoint.entries) > self.min_size:",
-        "if len(endpoint.entries) >= self.min_size:",
-        "the last min_size stay, however long they are idle",
-    ),
-    Fault(
-        "roster.py",
-        "            and entry.hold.is_block\n",
-        "",
-        "what getconn gave can end in another thread",
-    ),
-    Fault(
-        "roster.py",
-        "if len(entries) < self.max_size * len(self.endpoints):",
-        "if not entries:",
-        "where there is room there is no deadlock",
-    ),
-    Fault(
-        "roster.py",
-        "self.was_closed = True\n        self.line.dismiss()",
-        "self.was_closed = True",
-        "closing tells who waits to go",
-    ),
-    Fault(
-        "roster.py",
-        "if entry.conn not in endpoint.shelf:",
-        "if False:",
-        "an abandoned entry is taken back",
-    ),
-    Fault(
-        "roster.py",
-        "        entry.expire(Reason.LOST)\n",
-        "",
-        "a busy session that hung up goes at its release",
-    ),
-    Fault(
-        "roster.py",
-        "surplus = len(endpoint.entries) - max_size",
-        "surplus = len(endpoint.entries) - max_size - 1",
-        "shrinking closes all that is too many",
-    ),
-    Fault(
         ENDPOINT,
         "self.entries.discard(entry)",
         "pass",
@@ -222,6 +67,12 @@ PURE = [
         "uniform(1 - LIFETIME_JITTER, 1)",
         "uniform(1, 1 + LIFETIME_JITTER)",
         "no lifetime is longer than the setting",
+    ),
+    Fault(
+        ENDPOINT,
+        "max(seconds, 2) * hosts",
+        "max(seconds, 2)",
+        "each of several hosts may take its time",
     ),
     Fault(
         ENDPOINT,
@@ -390,5 +241,3 @@ WITH_SERVER = [
         ),
     )
 ]
-
-FAULTS = PURE + WITH_SERVER

@@ -14,13 +14,16 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.fault_table import FAULTS, Fault
+from tests.fault_roster import ROSTER
+from tests.fault_table import PURE, WITH_SERVER, Fault
+
+FAULTS = [*PURE, *ROSTER, *WITH_SERVER]
 
 ROOT = Path(__file__).parent.parent
 COPIED = ("pgdbpool", "tests", "pyproject.toml")
 
 # The layers above the core have tests of their own, which take longer.
-ABOVE_THE_CORE = ("wsgi", "gunicorn", "demo", "benchmarks")
+ABOVE_THE_CORE = ("wsgi", "gunicorn", "demo", "benchmarks", "documentation")
 
 PYTEST = (
     *(sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=line"),
@@ -37,7 +40,7 @@ def main() -> int:
     faults = [
         fault
         for number, fault in enumerate(FAULTS, 1)
-        if (number in options.only if options.only else True)
+        if (not options.only or number in options.only)
         and (options.integration or not fault.needs_server)
     ]
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
@@ -45,10 +48,10 @@ def main() -> int:
         copy_to(copy)
         targets = [*unit_tests(copy), *options.integration]
         if not passes(copy, targets):
-            print("the tests fail without any fault: mend that first")
+            say("the tests fail without any fault: mend that first")
             return 1
         survivors = [fault for fault in faults if not is_noticed(copy, fault, targets)]
-    print(f"{len(faults)} faults, {len(survivors)} survived")
+    say(f"{len(faults)} faults, {len(survivors)} survived")
     return int(bool(survivors))
 
 
@@ -59,7 +62,7 @@ def parse() -> argparse.Namespace:
         "--integration",
         nargs="+",
         default=[],
-        metavar="FILE",
+        metavar="TEST",
         help="also run these tests, and try the faults that need a server",
     )
     parser.add_argument(
@@ -92,15 +95,21 @@ def is_noticed(copy: Path, fault: Fault, targets: list[str]) -> bool:
     right = path.read_text()
     said = f"{FAULTS.index(fault) + 1:3} {fault.file}: {fault.breaks}"
     if right.count(fault.old) != 1:
-        print(f"STALE    {said} ({fault.old!r} stands there {right.count(fault.old)}x)")
+        say(f"STALE    {said} ({fault.old!r} is there {right.count(fault.old)} times)")
         return False
     try:
         path.write_text(right.replace(fault.old, fault.new))
         survived = passes(copy, targets)
     finally:
         path.write_text(right)
-    print(f"{'SURVIVED' if survived else 'noticed '} {said}", flush=True)
+    say(f"{'SURVIVED' if survived else 'noticed '} {said}")
     return not survived
+
+
+def say(line: str) -> None:
+    """Tell it at once, also through a pipe."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def passes(copy: Path, targets: list[str]) -> bool:

@@ -133,9 +133,24 @@ class PooledConnection(driver.connection):
 
     def commit(self) -> None:
         """Commit, as psycopg2 does, and tell the hold."""
+        self._refuse_if_released()
         if self.hold is not None and self.in_transaction:
             self.hold.has_committed = True
         super().commit()
+
+    def rollback(self) -> None:
+        """Roll back, as psycopg2 does."""
+        self._refuse_if_released()
+        super().rollback()
+
+    def close(self) -> None:
+        """Close, as psycopg2 does; the pool opens another."""
+        self._refuse_if_released()
+        super().close()
+
+    def retire(self) -> None:
+        """Close for the pool, when nobody holds it."""
+        super().close()
 
     def cancel(self) -> None:
         """Cancel the current command; the connection is closed at its release."""

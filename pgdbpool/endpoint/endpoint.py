@@ -136,7 +136,7 @@ class Endpoint:
             with guarded(conn, self.connect_limit, "preparing a new connection"):
                 session.prepare(conn, self._settings)
         except BaseException:
-            conn.close()
+            conn.retire()
             raise
         return conn
 

@@ -43,6 +43,11 @@ def refusal_of(error: BaseException) -> type[EndpointDown] | None:
     return None
 
 
+def in_one_line(error: BaseException) -> str:
+    """Return an error's text without line breaks, or its class if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 class Health:
     """What the pool knows of one server from its connects and pings.
 
@@ -85,13 +90,13 @@ class Health:
 
     def ping_lost(self, error: BaseException, now: float) -> None:
         """A ping found its session gone; a new connect may be tried at once."""
-        self._note(error, now)
+        self.note(error, now)
         if self.unreachable_since is None:
             self.unreachable_since = now
 
     def connect_failed(self, error: BaseException, now: float) -> None:
         """A connect failed; the next may be tried after a jittered pause."""
-        self._note(error, now)
+        self.note(error, now)
         self.refusal = refusal_of(error)
         if self.refusal is not None:
             self.unreachable_since = None
@@ -101,7 +106,8 @@ class Health:
         self.failures = min(self.failures + 1, 50)
         self.retry_at = now + pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
 
-    def _note(self, error: BaseException, now: float) -> None:
+    def note(self, error: BaseException, now: float) -> None:
+        """Keep what was last said, for messages; it changes nothing else."""
         # Without its traceback, which would keep frames and connections alive.
         self.error = error.with_traceback(None)
         self.error_at = now
@@ -115,6 +121,6 @@ class Health:
         """Return what the server last said, when, after how many tries."""
         if self.error is None:
             return "has not answered yet"
-        said = " ".join(str(self.error).split()) or type(self.error).__name__
+        said = in_one_line(self.error)
         tries = f", after {self.failures} tries" if self.failures > 1 else ""
         return f"said {now - self.error_at:.1f} s ago{tries}: {said}"

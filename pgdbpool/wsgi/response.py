@@ -226,7 +226,9 @@ class Response:
         holder.has_failed = True
         holder.give_back()
         # Its text alone: who keeps log records shall not keep the request.
-        logger.warning("%s is answered 503: %s", holder.name, str(cause))
+        logger.warning(
+            "%s is answered 503: %s", holder.name, " ".join(str(cause).split())
+        )
         refusal = holder.rules.refusal
         self.status = refusal.status
         self.headers = list(refusal.headers)

@@ -4,12 +4,15 @@ CPython looks for signals and asynchronous exceptions after calls, at the start 
 functions and at jumps back, and nowhere else. So these are the points.
 """
 
+import contextlib
 import dis
 import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import CodeType, FrameType
+
+import psycopg2
 
 import pgdbpool
 
@@ -73,15 +76,15 @@ class Interrupter:
 def interrupt(call: Callable[[], object], n: int) -> str:
     """Make a call and interrupt it at its n-th point; return where that is.
 
-    Returns the empty string when the call ended before.
+    Returns the empty string when the call ended before. What else it raises is
+    not the matter here.
     """
     interrupter = Interrupter(n)
     before = sys.gettrace()
     sys.settrace(interrupter)
     try:
-        call()
-    except KeyboardInterrupt:
-        pass
+        with contextlib.suppress(KeyboardInterrupt, psycopg2.OperationalError):
+            call()
     finally:
         sys.settrace(before)
     return interrupter.place

@@ -99,7 +99,7 @@ def test_a_server_that_is_down_is_named_with_its_last_words(
         assert serves(pool)
         private_server.stop()
         expected = (
-            r"pool 'shop': no connection within",
+            r"pool 'shop': no connection (within|to be had at once)",
             r"0 of 20 in use",
             rf"127\.0\.0\.1:{private_server.port} said \d\.\d s ago",
             r"Connection refused",

@@ -1,5 +1,6 @@
 """What the ping sends, and that nobody notices it."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 
 import psycopg2
@@ -10,7 +11,7 @@ from psycopg2.extensions import connection, make_dsn
 from pgdbpool import ConnectionPool
 from pgdbpool.demo.postgres import EmbeddedPostgres
 from tests.asking import LOGGED, Heard, ask, pid, terminate
-from tests.observer import backends
+from tests.observer import backends, observe
 from tests.waiting import until
 
 READ_ONLY = f"{LOGGED} -c default_transaction_read_only=on"
@@ -91,9 +92,7 @@ def test_the_ping_overrides_no_access_mode_that_is_set_later(
 ) -> None:
     """An administrator makes the server read only; living connections obey."""
     dsn = private_server.dsn()
-    admin = psycopg2.connect(dsn)
-    admin.autocommit = True
-    with ConnectionPool(dsn, max_size=1) as pool:
+    with observe(dsn) as admin, ConnectionPool(dsn, max_size=1) as pool:
         with pool.connection() as conn:
             backend = pid(conn)
             assert ask(conn, "SHOW transaction_read_only") == "off"
@@ -106,7 +105,6 @@ def test_the_ping_overrides_no_access_mode_that_is_set_later(
                 return bool(ask(conn, "SHOW transaction_read_only") == "on")
 
         until(is_read_only, 2.0, "the living connection is read only")
-    admin.close()
 
 
 def test_in_autocommit_the_ping_is_one_statement(
@@ -153,6 +151,11 @@ def encoding(conn: connection) -> None:
     conn.set_client_encoding("LATIN1")
 
 
+def reset(conn: connection) -> None:
+    """Return to the defaults."""
+    conn.reset()
+
+
 def two_phases(conn: connection) -> None:
     """Begin what can be prepared."""
     conn.tpc_begin(conn.xid(1, "global", "branch"))
@@ -160,11 +163,11 @@ def two_phases(conn: connection) -> None:
 
 FIRST_ACTS = [
     autocommit,
-    connection.reset,
     deferrable,
     encoding,
     old_isolation_level,
     read_only,
+    reset,
     serializable,
     session,
     two_phases,
@@ -179,9 +182,11 @@ def test_a_first_act_works_as_on_a_fresh_connection(
     act: Callable[[connection], None],
 ) -> None:
     """The ping's transaction is undone, and then the server hears the same."""
-    plain = psycopg2.connect(logged)
     heard = Heard(server)
-    with pool.connection() as conn:
+    with (
+        contextlib.closing(psycopg2.connect(logged)) as plain,
+        pool.connection() as conn,
+    ):
         for each in (plain, conn):
             act(each)
             assert ask(each, "SELECT 1") == 1
@@ -191,7 +196,6 @@ def test_a_first_act_works_as_on_a_fresh_connection(
         assert rest == heard.of(pid(plain))
         if act is two_phases:
             conn.tpc_rollback()
-    plain.close()
 
 
 def state(conn: connection) -> tuple[object, ...]:

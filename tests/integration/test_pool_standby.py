@@ -26,8 +26,15 @@ def primary() -> Iterator[EmbeddedPostgres]:
         yield server
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def standby(primary: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
+    """Give a hot standby of it, not to be promoted."""
+    with Standby(primary) as server:
+        yield server
+
+
+@pytest.fixture
+def candidate(primary: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
     """Give a hot standby of it, to be promoted."""
     with Standby(primary) as server:
         yield server
@@ -46,12 +53,12 @@ def writes(pool: ConnectionPool) -> bool:
 
 
 def test_a_standby_is_served_read_only_and_after_its_promotion_read_write(
-    primary: EmbeddedPostgres, standby: EmbeddedPostgres
+    primary: EmbeddedPostgres, candidate: EmbeddedPostgres
 ) -> None:
     """Failure mode 1, the other way round: by the same session."""
     with observe(primary.dsn()) as admin:
         ask(admin, "CREATE TABLE IF NOT EXISTS replicated AS SELECT 7 AS id")
-    with ConnectionPool(standby.dsn(), max_size=1) as pool:
+    with ConnectionPool(candidate.dsn(), max_size=1) as pool:
 
         def replicated() -> object:
             with pool.connection() as conn:
@@ -63,7 +70,7 @@ def test_a_standby_is_served_read_only_and_after_its_promotion_read_write(
             assert ask(conn, "SELECT id FROM replicated") == 7
         with pytest.raises(sqlstate.ReadOnlySqlTransaction), pool.connection() as conn:
             ask(conn, WRITE)
-        promote(standby)
+        promote(candidate)
         until(lambda: writes(pool))
         with pool.connection() as conn:
             assert pid(conn) == backend
