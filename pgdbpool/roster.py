@@ -111,7 +111,8 @@ class Roster:
             health = endpoint.health
             if health.has_lasted(self.settings.grace, now):
                 return EndpointDown
-            if health.refusal and not endpoint.count(State.IN_USE, State.RESERVED):
+            # What is in use comes back, and what is connecting may succeed yet.
+            if health.refusal and not endpoint.entries:
                 return health.refusal
         return None
 

@@ -97,7 +97,9 @@ class Watchdog:
         # whoever did before is in the dictionary.
         self._next = math.inf
         now = self.clock()
-        for key, (when, _) in list(self._deadlines.items()):
+        # A copy, made in one go: each tuple of a list could let the collector in,
+        # and what it finalizes may register deadlines.
+        for key, (when, _) in self._deadlines.copy().items():
             if when <= now:
                 self._fire(key)
         nearest = min(

@@ -1,10 +1,12 @@
 """What a test says to a server in one line, and what the server heard."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from psycopg2.extensions import connection
 
+from pgdbpool import ConnectionPool
 from pgdbpool.demo.postgres import EmbeddedPostgres
 
 # For a DSN: the server writes down every statement of the session.
@@ -13,7 +15,7 @@ LOGGED = "-c log_statement=all"
 _STATEMENT = re.compile(r"\[(\d+)\] LOG:  statement: (.*)")
 
 
-def ask(conn: connection, statement: str, *parameters: object) -> Any:
+def ask(conn: connection, statement: str, *parameters: object) -> Any:  # noqa: ANN401 - whatever the database has
     """Return the first value of the answer, None if there is none."""
     with conn.cursor() as cur:
         cur.execute(statement, parameters or None)
@@ -26,6 +28,15 @@ def ask(conn: connection, statement: str, *parameters: object) -> Any:
 def pid(conn: connection) -> int:
     """Return which backend serves the connection, without asking it."""
     return conn.info.backend_pid
+
+
+def held(pool: ConnectionPool, *acts: Callable[[connection], object]) -> int:
+    """Let a block do something, and return which backend served it."""
+    with pool.connection() as conn:
+        backend = pid(conn)
+        for act in acts:
+            act(conn)
+    return backend
 
 
 def terminate(admin: connection, backend: int) -> None:

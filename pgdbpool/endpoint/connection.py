@@ -154,6 +154,7 @@ class PooledConnection(driver.connection):
 
     def cancel(self) -> None:
         """Cancel the current command; the connection is closed at its release."""
+        self._refuse_if_released()
         self.is_touched = self.is_cancelled = True
         super().cancel()
 

@@ -95,7 +95,7 @@ def prepare(conn: PooledConnection, settings: Settings) -> None:
     reset_session = RESET_SESSION + (KEEP_CHECKING if _check_client(conn) else "")
     AUTOCOMMIT.__set__(conn, autocommit)
     _configure(conn, settings)
-    conn.baseline = _baseline(conn, reset_session)
+    conn.baseline = _baseline(conn, reset_session + _keep_reported(conn))
     arm(conn)
     conn.is_changed = conn.is_touched = False
     conn.hold = None
@@ -112,6 +112,13 @@ def _check_client(conn: driver.connection) -> bool:
         # Servers on platforms without the means refuse it.
         logger.debug("client_connection_check_interval is not to be had: %s", error)
         return False
+
+
+def _keep_reported(conn: driver.connection) -> str:
+    """Return statements that restore what psycopg2 relies on and never asks again."""
+    kept = ("client_encoding", "DateStyle")
+    values = {name: conn.get_parameter_status(name) for name in kept}
+    return "".join(f"; SET {name} = '{value}'" for name, value in values.items())
 
 
 def _configure(conn: PooledConnection, settings: Settings) -> None:
@@ -152,6 +159,11 @@ def arm(conn: PooledConnection) -> None:
         conn.is_write_ping = True
 
 
+def _disarm(conn: PooledConnection) -> None:
+    conn.is_write_ping = False
+    READONLY.__set__(conn, None)
+
+
 def is_standby(conn: driver.connection) -> bool:
     """Whether the server last reported that it is a hot standby. No I/O."""
     return _reports(conn, "in_hot_standby", "on")
@@ -179,14 +191,15 @@ def ping(conn: PooledConnection) -> None:
     Raises:
         psycopg2.Error: it does not.
     """
+    if conn.is_write_ping and _reports(conn, "default_transaction_read_only", "on"):
+        _disarm(conn)
     try:
         _ask(conn)
     except sqlstate.FeatureNotSupported:
         if not conn.is_write_ping:
             raise
         # A hot standby, and still good for reading.
-        conn.is_write_ping = False
-        READONLY.__set__(conn, None)
+        _disarm(conn)
         _ask(conn)
     conn.is_pristine = conn.get_transaction_status() != IDLE
 
@@ -226,10 +239,7 @@ def commit(conn: PooledConnection, limit: float) -> None:
             "and all of it is rolled back"
         )
     if is_lost(conn):
-        conn.close()
-        raise psycopg2.OperationalError(
-            "the session was lost before COMMIT was sent: nothing is committed"
-        )
+        _give_up(conn, limit)
     try:
         _end(conn, "COMMIT")
     except psycopg2.Error as error:
@@ -239,6 +249,17 @@ def commit(conn: PooledConnection, limit: float) -> None:
                 "the transaction may be committed or not"
             ) from error
         raise
+
+
+def _give_up(conn: PooledConnection, limit: float) -> None:
+    """Raise for a session found lost, after psycopg2 has found it so, too."""
+    lost = "the session was lost before COMMIT was sent: nothing is committed"
+    try:
+        with guarded(conn, limit, "the rollback"):
+            roll_back(conn)
+    except psycopg2.Error as error:
+        raise psycopg2.OperationalError(lost) from error
+    raise psycopg2.OperationalError(lost)
 
 
 def is_lost(conn: PooledConnection) -> bool:
@@ -407,9 +428,8 @@ def _reset(conn: PooledConnection, settings: Settings) -> None:
 
 def _reset_session(conn: PooledConnection, statements: str) -> None:
     # As autocommit, or psycopg2 would add a BEGIN; switching sends nothing.
-    was_write_ping, conn.is_write_ping = conn.is_write_ping, False
-    if was_write_ping:
-        READONLY.__set__(conn, None)
+    if conn.is_write_ping:
+        _disarm(conn)
     autocommit = conn.autocommit
     AUTOCOMMIT.__set__(conn, True)
     execute(conn, statements)

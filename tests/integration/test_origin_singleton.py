@@ -15,7 +15,7 @@ from psycopg2 import errors as sqlstate
 from psycopg2.extensions import connection
 
 from pgdbpool import ConnectionPool, PoolClosed, PoolExhausted, TooManyConnections
-from tests.asking import ask, pid
+from tests.asking import ask, held, pid
 from tests.observer import backends
 from tests.soundness import assert_at_rest
 from tests.waiting import until
@@ -44,9 +44,14 @@ def insert(conn: connection, table: str, note: str = "mine") -> None:
 
 def fail_to_commit(pool: ConnectionPool, table: str) -> None:
     """Have a block end well whose COMMIT does not."""
-    with pytest.raises(sqlstate.UniqueViolation), pool.connection() as conn:
-        insert(conn, table)
-        insert(conn, table)
+    with pytest.raises(sqlstate.UniqueViolation):
+        held(pool, *[lambda conn: insert(conn, table)] * 2)
+
+
+def until_served(pool: ConnectionPool, holds: int) -> None:
+    """Wait until so many more have acquired."""
+    enough = pool.get_stats()["requests_num"] + holds
+    until(lambda: pool.get_stats()["requests_num"] > enough)
 
 
 def test_m1_a_failing_commit_raises_out_of_the_block(
@@ -120,8 +125,7 @@ def test_m5_a_load_during_twenty_rotations_sees_no_error(dsn: str) -> None:
             try:
                 for _ in range(20):
                     pool.drain()
-                    served = pool.get_stats()["requests_num"] + 20
-                    until(lambda n=served: pool.get_stats()["requests_num"] > n)
+                    until_served(pool, 20)
             finally:
                 is_over.set()
         assert all(future.result() for future in futures)
@@ -228,12 +232,10 @@ def test_m11_an_error_of_the_application_keeps_the_session(
     pool: ConnectionPool, admin: connection, table: str
 ) -> None:
     """Rolled back, and used again."""
-    with pytest.raises(ValueError, match="mine"), pool.connection() as conn:
-        backend = pid(conn)
-        insert(conn, table)
-        raise ValueError("mine")
-    with pool.connection() as conn:
-        assert pid(conn) == backend
+    backend = held(pool)
+    with pytest.raises(ZeroDivisionError):
+        held(pool, lambda conn: insert(conn, table), lambda _: 1 / 0)
+    assert held(pool) == backend
     assert ask(admin, f"SELECT count(*) FROM {table}") == 0
 
 

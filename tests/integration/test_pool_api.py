@@ -5,6 +5,7 @@ import inspect
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
 import psycopg2
 import pytest
@@ -190,6 +191,12 @@ def test_closing_sends_those_away_who_wait(
         assert time.monotonic() - began < 0.5
 
 
+def ask_and_raise(conn: connection, insert: str, error: Exception) -> None:
+    """Store what must not be kept."""
+    ask(conn, insert, "undone")
+    raise error
+
+
 def test_the_block_commits_and_an_exception_undoes(
     pool: ConnectionPool, admin: connection, table: str
 ) -> None:
@@ -199,8 +206,7 @@ def test_the_block_commits_and_an_exception_undoes(
         ask(conn, insert, "kept")
     error = LookupError("mine")
     with pytest.raises(LookupError) as caught, pool.connection() as conn:
-        ask(conn, insert, "undone")
-        raise error
+        ask_and_raise(conn, insert, error)
     assert caught.value is error
     assert ask(admin, f"SELECT string_agg(note, ',') FROM {table}") == "kept"
 
@@ -292,7 +298,7 @@ def test_one_caller_too_many_is_refused_at_once(
 
 @pytest.mark.parametrize(("order", "served"), [("lifo", 2), ("fifo", 0)])
 def test_the_order_says_which_idle_one_serves(
-    dsn: str, order: str, served: int
+    dsn: str, order: Literal["lifo", "fifo"], served: int
 ) -> None:
     """The newest by default, else the one that has been idle longest."""
     with ConnectionPool(dsn, min_size=3, max_size=3, order=order) as pool:

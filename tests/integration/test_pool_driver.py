@@ -3,7 +3,6 @@
 import decimal
 import uuid
 from collections.abc import Iterator
-from typing import Any
 
 import psycopg2
 import pytest
@@ -13,7 +12,7 @@ from psycopg2 import extras, sql
 from psycopg2.extensions import connection
 
 from pgdbpool import ConnectionPool, PooledConnection, SettingsError
-from tests.asking import ask, pid
+from tests.asking import ask, held, pid
 
 
 @pytest.fixture
@@ -31,7 +30,7 @@ def conn(pool: ConnectionPool) -> Iterator[PooledConnection]:
 
 
 def test_it_is_a_connection_of_psycopg2(conn: PooledConnection) -> None:
-    """isinstance says so, of it and of its cursors."""
+    """To `isinstance`, and its cursors are psycopg2's too."""
     assert isinstance(conn, PooledConnection)
     assert isinstance(conn, driver.connection)
     assert isinstance(conn.cursor(), driver.cursor)
@@ -39,7 +38,7 @@ def test_it_is_a_connection_of_psycopg2(conn: PooledConnection) -> None:
 
 def test_types_can_be_registered(conn: PooledConnection) -> None:
     """register_type, register_uuid and the JSON functions."""
-    price = driver.new_type((1700,), "PRICE", lambda text, _: f"{text} EUR")
+    price = driver.new_type((1700,), "PRICE", lambda text, _: f"{text!s} EUR")
     driver.register_type(price, conn)
     extras.register_uuid(conn_or_curs=conn)
     extras.register_default_jsonb(conn, loads=lambda text: ("json", text))
@@ -52,7 +51,7 @@ def test_types_can_be_registered(conn: PooledConnection) -> None:
 def test_registered_types_end_with_the_hold(pool: ConnectionPool) -> None:
     """The next one gets psycopg2's own."""
     with pool.connection() as conn:
-        price = driver.new_type((1700,), "PRICE", lambda text, _: f"{text} EUR")
+        price = driver.new_type((1700,), "PRICE", lambda text, _: f"{text!s} EUR")
         driver.register_type(price, conn)
     with pool.connection() as conn:
         assert ask(conn, "SELECT 1.50") == decimal.Decimal("1.50")
@@ -98,9 +97,7 @@ def test_a_large_object_can_be_written(conn: PooledConnection) -> None:
 class Named(driver.connection):
     """A user's own connection."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.title = "mine"
+    title = "mine"
 
 
 def test_the_users_connection_class_is_honoured(dsn: str) -> None:
@@ -140,9 +137,8 @@ def test_the_drivers_errors_pass_through_untouched(
 ) -> None:
     """Failure mode 44: a UniqueViolation is psycopg2's, with its diagnosis."""
     insert = f"INSERT INTO {table} (id) VALUES (1)"
-    with pytest.raises(sqlstate.UniqueViolation) as caught, pool.connection() as conn:
-        ask(conn, insert)
-        ask(conn, insert)
+    with pytest.raises(sqlstate.UniqueViolation) as caught:
+        held(pool, *[lambda conn: ask(conn, insert)] * 2)
     assert type(caught.value) is sqlstate.UniqueViolation
     assert caught.value.pgcode == "23505"
     assert caught.value.diag.table_name == table
@@ -151,12 +147,14 @@ def test_the_drivers_errors_pass_through_untouched(
 
 def test_a_cancelled_statement_keeps_its_session(pool: ConnectionPool) -> None:
     """Failure mode 44: 57014 is an OperationalError of a session that is well."""
-    with pytest.raises(sqlstate.QueryCanceled), pool.connection() as conn:
-        backend = pid(conn)
-        ask(conn, "SET LOCAL statement_timeout = '10ms'")
-        ask(conn, "SELECT pg_sleep(10)")
-    with pool.connection() as conn:
-        assert pid(conn) == backend
+    backend = held(pool)
+    with pytest.raises(sqlstate.QueryCanceled):
+        held(
+            pool,
+            lambda conn: ask(conn, "SET LOCAL statement_timeout = '10ms'"),
+            lambda conn: ask(conn, "SELECT pg_sleep(10)"),
+        )
+    assert held(pool) == backend
 
 
 def test_a_pool_error_is_an_error_of_psycopg2(pool: ConnectionPool) -> None:

@@ -11,7 +11,7 @@ from psycopg2.extensions import connection, make_dsn
 from pgdbpool import ConnectionPool
 from pgdbpool.demo.postgres import EmbeddedPostgres
 from tests.asking import LOGGED, Heard, ask, pid, terminate
-from tests.observer import backends, observe
+from tests.observer import backends
 from tests.waiting import until
 
 READ_ONLY = f"{LOGGED} -c default_transaction_read_only=on"
@@ -85,26 +85,6 @@ def test_the_ping_overrides_no_access_mode(
     dsn = make_dsn(logged, options=options)
     with ConnectionPool(dsn, configure=configure) as pool:
         assert heard_of_a_hold(server, pool) == [begin, "SELECT 1", "COMMIT"]
-
-
-def test_the_ping_overrides_no_access_mode_that_is_set_later(
-    private_server: EmbeddedPostgres,
-) -> None:
-    """An administrator makes the server read only; living connections obey."""
-    dsn = private_server.dsn()
-    with observe(dsn) as admin, ConnectionPool(dsn, max_size=1) as pool:
-        with pool.connection() as conn:
-            backend = pid(conn)
-            assert ask(conn, "SHOW transaction_read_only") == "off"
-        ask(admin, "ALTER SYSTEM SET default_transaction_read_only = on")
-        ask(admin, "SELECT pg_reload_conf()")
-
-        def is_read_only() -> bool:
-            with pool.connection() as conn:
-                assert pid(conn) == backend
-                return bool(ask(conn, "SHOW transaction_read_only") == "on")
-
-        until(is_read_only, 2.0, "the living connection is read only")
 
 
 def test_in_autocommit_the_ping_is_one_statement(

@@ -15,7 +15,7 @@ from psycopg2.extensions import connection, make_dsn
 
 from pgdbpool import ConnectionPool, ConnectionReleased
 from pgdbpool.demo.postgres import EmbeddedPostgres
-from tests.asking import LOGGED, Heard, ask, pid, terminate
+from tests.asking import LOGGED, Heard, ask, held, pid, terminate
 from tests.observer import backends
 from tests.soundness import assert_at_rest
 from tests.waiting import until
@@ -30,14 +30,6 @@ def pool(dsn: str) -> Iterator[ConnectionPool]:
         pool.wait()
         yield pool
         assert_at_rest(pool)
-
-
-def held(pool: ConnectionPool, act: Callable[[Any], object]) -> int:
-    """Let a holder act, and return the backend that served it."""
-    with pool.connection() as conn:
-        backend = pid(conn)
-        act(conn)
-    return backend
 
 
 CHANGES: dict[str, Callable[[Any], object]] = {
@@ -56,7 +48,7 @@ CHANGES: dict[str, Callable[[Any], object]] = {
 }
 
 
-def settings(conn: Any) -> tuple[object, ...]:
+def settings(conn: connection) -> tuple[object, ...]:
     """Return what psycopg2 knows of a connection's settings."""
     return (
         conn.autocommit,
@@ -73,7 +65,7 @@ def settings(conn: Any) -> tuple[object, ...]:
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("autocommit", [False, True])
 def test_what_a_holder_changed_in_the_driver_is_changed_back(
-    dsn: str, server: EmbeddedPostgres, change: str, autocommit: bool
+    dsn: str, server: EmbeddedPostgres, change: str, *, autocommit: bool
 ) -> None:
     """For psycopg2 and for the server, by the same session."""
     logged = make_dsn(dsn, host="127.0.0.1", port=server.port, options=LOGGED)
@@ -180,7 +172,7 @@ def leave_cancelled(conn: connection) -> None:
     conn.cancel()
 
 
-KEPT = [
+KEPT: list[Callable[[connection], object]] = [
     leave_transaction,
     leave_sql_begin,
     leave_named_cursor,
@@ -303,15 +295,18 @@ def test_a_commit_in_a_failed_transaction_is_an_error(
     ],
 )
 def test_what_interrupts_from_outside_costs_the_connection(
-    pool: ConnectionPool, error: type[BaseException], is_kept: bool
+    pool: ConnectionPool, error: type[BaseException], *, is_kept: bool
 ) -> None:
     """Failure mode 30: it may have struck in the middle of a call."""
-    with pytest.raises(error), pool.connection() as conn:
-        backend = pid(conn)
+
+    def interrupted(conn: connection) -> None:
         ask(conn, "SELECT 1")
         raise error
-    with pool.connection() as conn:
-        assert (pid(conn) == backend) == is_kept
+
+    backend = held(pool)
+    with pytest.raises(error):
+        held(pool, interrupted)
+    assert (held(pool) == backend) == is_kept
 
 
 def test_a_session_lost_in_a_hold_is_not_replaced_in_it(
@@ -319,13 +314,17 @@ def test_a_session_lost_in_a_hold_is_not_replaced_in_it(
 ) -> None:
     """Failure mode 19: every further use raises, and nothing is committed."""
     insert = f"INSERT INTO {table} (note) VALUES ('half')"
-    with pytest.raises(psycopg2.OperationalError), pool.connection() as conn:
+
+    def go_on(conn: connection) -> None:
         ask(conn, insert)
         terminate(admin, pid(conn))
         with pytest.raises(psycopg2.Error):
             ask(conn, insert)
         with pytest.raises(psycopg2.InterfaceError):
             ask(conn, insert)
+
+    with pytest.raises(psycopg2.OperationalError):
+        held(pool, go_on)
     assert ask(admin, f"SELECT count(*) FROM {table}") == 0
     with pool.connection() as conn:
         assert ask(conn, "SELECT 1") == 1
@@ -352,7 +351,6 @@ def test_a_thousand_requests_leave_nobody_in_a_transaction(
 ) -> None:
     """Failure mode 7: whatever they leave, 100 ms later every session is idle."""
     seed = random.randrange(10**6)
-    print(f"seed {seed}")
 
     def requests(number: int) -> None:
         rng = random.Random(seed + number)

@@ -3,9 +3,9 @@
 Failure mode 8.
 """
 
-import datetime
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+import datetime as dt
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import pytest
 from psycopg2 import extensions as driver
@@ -13,7 +13,7 @@ from psycopg2.extensions import connection, make_dsn
 
 from pgdbpool import ConnectionPool
 from pgdbpool.demo.postgres import EmbeddedPostgres
-from tests.asking import LOGGED, Heard, ask, pid
+from tests.asking import LOGGED, Heard, ask, held, pid
 
 
 class Kind(NamedTuple):
@@ -78,7 +78,7 @@ def leave_and_look(pool: ConnectionPool, kind: Kind) -> tuple[Any, Any, Any]:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("reset", ["session", discard_all])
 def test_the_next_holder_finds_a_fresh_session(
-    dsn: str, kind: str, reset: str | Callable[[connection], None]
+    dsn: str, kind: str, reset: Literal["session"] | Callable[[connection], None]
 ) -> None:
     """With the policy "session", and with a function that does the same."""
     with ConnectionPool(dsn, max_size=1, reset=reset) as pool:
@@ -99,10 +99,10 @@ def test_what_was_committed_stays_by_default(dsn: str, kind: str) -> None:
 def test_what_was_not_committed_is_undone_by_default(dsn: str, kind: str) -> None:
     """It is part of the transaction, but for the advisory lock."""
     with ConnectionPool(dsn, max_size=1) as pool:
-        with pytest.raises(LookupError), pool.connection() as conn:
+        with pool.connection() as conn:
             fresh = ask(conn, KINDS[kind].look)
-            ask(conn, KINDS[kind].leave)
-            raise LookupError
+        with pytest.raises(ZeroDivisionError):
+            held(pool, lambda conn: ask(conn, KINDS[kind].leave), lambda _: 1 / 0)
         with pool.connection() as conn:
             assert ask(conn, KINDS[kind].look) == fresh
 
@@ -114,7 +114,7 @@ def logged(dsn: str, server: EmbeddedPostgres) -> str:
 
 
 @pytest.fixture
-def heard(server: EmbeddedPostgres) -> Iterator[Heard]:
+def heard(server: EmbeddedPostgres) -> Heard:
     """Give what the server hears in this test."""
     return Heard(server)
 
@@ -156,7 +156,7 @@ def configured(conn: connection) -> None:
 
 @pytest.mark.parametrize("autocommit", [False, True])
 def test_what_configure_set_outlives_the_session_policy(
-    dsn: str, autocommit: bool
+    dsn: str, *, autocommit: bool
 ) -> None:
     """Settings of SQL and of psycopg2 alike."""
     with ConnectionPool(
@@ -197,7 +197,7 @@ def test_dates_can_be_read_after_the_session_policy(
             for _ in range(2):
                 with pool.connection() as conn:
                     day = ask(conn, "SELECT date '2026-02-01'")
-                    assert day == datetime.date(2026, 2, 1)
+                    assert day == dt.date(2026, 2, 1)
     finally:
         ask(admin, f"DROP ROLE {role}")
 

@@ -11,6 +11,7 @@ from psycopg2 import errors as sqlstate
 from pgdbpool import ConnectionPool, PoolTimeout
 from pgdbpool.demo.postgres import EmbeddedPostgres
 from pgdbpool.endpoint.connection import READONLY
+from tests import leftovers
 from tests.asking import ask, pid
 from tests.observer import observe
 from tests.standby import Standby, demote
@@ -38,6 +39,21 @@ def candidate(primary: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
     """Give a hot standby of it, to be promoted."""
     with Standby(primary) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def lonely(primary: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
+    """Give a server without followers, to be demoted and reconfigured."""
+    with Standby(primary) as server:
+        promote(server)
+        yield server
+
+
+@pytest.fixture
+def changing(lonely: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
+    """Give a primary that may have become another process afterwards."""
+    yield lonely
+    leftovers.permitted_pids.update(lonely.pids)
 
 
 def promote(server: EmbeddedPostgres) -> None:
@@ -95,35 +111,55 @@ def test_a_ping_that_a_standby_refuses_is_repeated_as_a_plain_one(
 
 
 def test_a_demoted_server_is_served_read_only(
-    private_server: EmbeddedPostgres,
+    changing: EmbeddedPostgres,
 ) -> None:
     """A pool of one server has no other, and reading may do."""
-    with ConnectionPool(private_server.dsn()) as pool:
+    with ConnectionPool(changing.dsn()) as pool:
         assert writes(pool)
-        demote(private_server)
+        demote(changing)
         assert not writes(pool)
-        promote(private_server)
+        promote(changing)
         until(lambda: writes(pool))
 
 
 def test_who_asked_for_a_primary_is_not_served_by_what_became_a_standby(
-    private_server: EmbeddedPostgres,
+    changing: EmbeddedPostgres,
 ) -> None:
     """Failure mode 1: refused, and told why, until it is promoted again."""
-    dsn = private_server.dsn(target_session_attrs="read-write")
+    dsn = changing.dsn(target_session_attrs="read-write")
     with ConnectionPool(dsn, timeout=0.5, min_size=3) as pool:
         pool.wait()
         assert writes(pool)
-        demote(private_server)
+        demote(changing)
         for _ in range(3):
             began = time.monotonic()
             with pytest.raises(PoolTimeout, match="read-only") as caught:
                 pool.getconn()
             assert time.monotonic() - began < 2.0
             assert isinstance(caught.value.__cause__, psycopg2.OperationalError)
-        promote(private_server)
+        promote(changing)
         until(lambda: pool.get_stats()["pool_available"] > 0)
         assert writes(pool)
+
+
+def test_an_access_mode_that_is_set_later_is_not_overridden(
+    changing: EmbeddedPostgres,
+) -> None:
+    """An administrator makes the server read only; living connections obey."""
+    change = "ALTER SYSTEM {} default_transaction_read_only"
+    dsn = changing.dsn()
+    with observe(dsn) as admin, ConnectionPool(dsn, max_size=1) as pool:
+        ask(admin, "SET default_transaction_read_only = off")
+        assert writes(pool)
+        ask(admin, change.format("SET") + " = on")
+        ask(admin, "SELECT pg_reload_conf()")
+        try:
+            until(lambda: not writes(pool), 2.0, "the living connection is read only")
+        finally:
+            ask(admin, change.format("RESET"))
+            ask(admin, "SELECT pg_reload_conf()")
+        until(lambda: writes(pool), 2.0, "the living connection is read-write")
+        assert pool.get_stats()["connections_num"] == 1
 
 
 def test_a_session_whose_role_is_wrong_is_closed(

@@ -1,6 +1,7 @@
 """Deadlines: fired when due and not before, or cancelled; agreed by both sides."""
 
 import _thread
+import gc
 import logging
 import math
 import threading
@@ -141,6 +142,39 @@ def test_an_action_that_fails_is_logged_and_harms_no_other(
     assert fired == ["b"]
     assert "'a'" in caplog.text
     assert "broken action" in caplog.text
+
+
+class Lost:
+    """Garbage that registers a deadline when it is collected."""
+
+    def __init__(self, timer: Timer) -> None:
+        self.me = self
+        self.timer = timer
+
+    def __del__(self) -> None:
+        """Do what a finalizer may: anything."""
+        self.timer.at(2e9, id(self), lambda: None)
+
+
+def test_a_collection_while_it_looks_does_it_no_harm(
+    timer: Timer, fired: list[str]
+) -> None:
+    """Finalizers run at any allocation, and the thread that looks allocates."""
+    for number in range(2000):
+        timer.at(1e9 + number, number, lambda: None)
+    timer.at(0.0, "a", note(fired, "a"))
+    threshold = gc.get_threshold()
+    gc.collect()
+    gc.disable()
+    Lost(timer)
+    gc.set_threshold(1000, 1, 1)
+    gc.enable()
+    try:
+        timer.fire_due()
+    finally:
+        gc.set_threshold(*threshold)
+
+    assert fired == ["a"]
 
 
 # Fire or cancel, never both.
