@@ -83,7 +83,9 @@ class Hangups:
                     if callback is not None:
                         self._tell(callback)
         finally:
-            self.is_listening = False
+            if self._epoll is epoll:  # else this is a forked child's, or over
+                self.is_listening = False
+                self.start()
 
     def _tell(self, callback: Callable[[], None]) -> None:
         try:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from time import monotonic
 from types import FrameType
 
-from pgdbpool.endpoint import session
+from pgdbpool.endpoint import cleaning, session
 from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Entry, Hold
@@ -80,16 +80,22 @@ class Holding(Keeper):
         now = monotonic()
         hold = Hold(now, frame, request, is_block)
         roster = self._roster
-        with self._lock:
-            roster.stats.requests_num += 1
-            conn = roster.take(hold, now)
-        if (
-            conn is not None
-            and now - hold.entry.since < self._ping_idle
-            and (hangups.is_listening or not conn.news())
-        ):
-            return conn
-        return self._serve(hold, conn, timeout)
+        try:
+            with self._lock:
+                roster.stats.requests_num += 1
+                conn = roster.take(hold, now)
+            if (
+                conn is not None
+                and now - hold.entry.since < self._ping_idle
+                and (hangups.is_listening or not conn.news())
+            ):
+                return conn
+            return self._serve(hold, conn, timeout)
+        except BaseException as error:
+            self._withdraw(hold)
+            if not isinstance(error, Exception):
+                self.mend()
+            raise
 
     def _serve(
         self, hold: Hold, conn: PooledConnection | None, timeout: float | None
@@ -103,7 +109,7 @@ class Holding(Keeper):
             while True:
                 if conn is None:
                     conn = self._stand_in_line(hold, asked, deadline, again=tries > 0)
-                if self._is_fit(conn, hold, deadline):
+                if self._is_fit(conn, deadline):
                     return conn
                 conn = None
                 tries += 1
@@ -131,11 +137,7 @@ class Holding(Keeper):
         self.act()
         if error is not None:
             raise error
-        try:
-            waiter.sleep(None if deadline == math.inf else deadline - monotonic())
-        except BaseException:
-            self._step_out(waiter)
-            raise
+        waiter.sleep(None if deadline == math.inf else deadline - monotonic())
         with self._lock:
             if waiter.conn is not None:
                 return waiter.conn
@@ -160,14 +162,16 @@ class Holding(Keeper):
             return self._report.deadlock(hold)
         return None
 
-    def _step_out(self, waiter: Waiter) -> None:
+    def _withdraw(self, hold: Hold) -> None:
         """Leave the line for an exception's sake; what was given goes back."""
         with self._lock:
-            self._roster.line.leave(waiter)
-        if waiter.conn is not None and waiter.hold is not None:
-            self.release(waiter.conn, waiter.hold)
+            self._roster.line.drop(hold)
+            conn = self._roster.given_to(hold)
+        if conn is not None:
+            # Nobody knows in the middle of what it was interrupted.
+            self.release(conn, hold, keep=False)
 
-    def _is_fit(self, conn: PooledConnection, hold: Hold, deadline: float) -> bool:
+    def _is_fit(self, conn: PooledConnection, deadline: float) -> bool:
         """Ping; what fails is retired. Blocks, at most ``ping_timeout``."""
         entry = conn.entry
         limit = self.settings.ping_timeout
@@ -179,9 +183,6 @@ class Holding(Keeper):
         except Exception as error:  # noqa: BLE001 - the check hook's may be any
             self._discard(entry, conn, error)
             return False
-        except BaseException:
-            self.release(conn, hold, keep=False)
-            raise
         health = entry.endpoint.health
         if health.is_down:
             with self._lock:
@@ -253,15 +254,19 @@ class Holding(Keeper):
         Returns:
             False if the hold had ended before; then nothing was touched.
         """
-        is_clean = keep and self._is_rollback_enough and session.is_clean(conn)
+        is_clean = keep and self._is_rollback_enough and cleaning.is_clean(conn)
         roster = self._roster
         now = monotonic()
-        with self._lock:
-            entry = roster.end(hold, conn, now, is_clean)
-        if entry is None:
-            return False
-        if not is_clean:
-            self._clean(entry, conn, keep=keep)
+        try:
+            with self._lock:
+                entry = roster.end(hold, conn, now, is_clean)
+            if entry is None:
+                return False
+            if not is_clean:
+                self._clean(entry, conn, keep=keep)
+        except BaseException:
+            self.mend()
+            raise
         if roster.jobs:
             self.act()
         return True
@@ -270,7 +275,7 @@ class Holding(Keeper):
         reason: Reason | None = Reason.DIRTY
         try:
             if keep:
-                reason = session.clean(conn, self.settings)
+                reason = cleaning.clean(conn, self.settings)
         finally:
             # Also for an exception from outside: then it is not fit.
             with self._lock:

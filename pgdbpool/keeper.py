@@ -10,6 +10,7 @@ thread of its own, so nobody waits for one, and none can die unnoticed.
 """
 
 import _thread
+import contextlib
 import functools
 import logging
 import math
@@ -64,6 +65,7 @@ class Keeper:
         )
         self._report = Report(self.name, self._roster)
         self._upkeep_at = math.inf
+        self._upkeep_key = object()
 
     def act(self) -> None:
         """Carry out what was decided, also by others. Never with the lock held."""
@@ -82,6 +84,10 @@ class Keeper:
 
     def _begin_connect(self, entry: Entry) -> None:
         self._come_by(monotonic() + entry.endpoint.connect_limit)
+        with self._lock:
+            if entry.has_begun or entry.state is not State.CONNECTING:
+                return
+            entry.has_begun = True
         try:
             _thread.start_new_thread(self._connect, (entry,))
         except RuntimeError as error:  # the process can have no more threads
@@ -98,8 +104,9 @@ class Keeper:
         seconds = monotonic() - began
         conn.entry = entry
         mine = weakref.ref(self)
-        hangups.listen(conn.fileno(), functools.partial(_on_hangup, mine, entry))
-        vacated = functools.partial(_on_vacated, mine, entry)
+        told = functools.partial(_on_hangup, mine, weakref.ref(conn))
+        hangups.listen(conn.fileno(), told)
+        vacated = functools.partial(_on_vacated, mine)
         with self._lock:
             now = monotonic()
             entry.endpoint.role = role_of(conn)
@@ -145,15 +152,11 @@ class Keeper:
             logger.debug("closing a connection: %s", error)
         logger.info("pool %r: closed a connection: %s", self.name, reason.value)
 
-    def _vacate(self, entry: Entry) -> None:
-        """Take an entry back whose connection its holder lost."""
+    def mend(self) -> None:
+        """Take back what was lost, by a holder or to an exception from outside."""
         with self._lock:
-            is_vacant = entry.state is State.IN_USE and entry.conn is None
-            if is_vacant:
-                hold = entry.hold
-                self._roster.retire(entry, None, Reason.ABANDONED)
-                self._roster.plan(monotonic())
-        if is_vacant:
+            lost = self._roster.salvage(monotonic())
+        for hold in lost:
             logger.warning(
                 "pool %r: a connection was not released but lost (%r); it is closed",
                 self.name,
@@ -161,13 +164,12 @@ class Keeper:
             )
         self.act()
 
-    def _hear(self, entry: Entry) -> None:
+    def _hear(self, conn: PooledConnection) -> None:
         """Deal with a hang-up; on the listening thread, so without I/O."""
-        conn = entry.conn
-        if conn is None or conn.closed or not conn.news():
+        if conn.closed or not conn.news():
             return
         with self._lock:
-            self._roster.hung_up(entry, conn, monotonic())
+            self._roster.hung_up(conn.entry, conn, monotonic())
         if self._roster.jobs:
             _thread.start_new_thread(self.act, ())
 
@@ -175,15 +177,22 @@ class Keeper:
 
     def _come_by(self, when: float) -> None:
         """See to it that upkeep runs at ``when``, or before."""
-        if when >= self._upkeep_at or when == math.inf:
+        if when >= self._upkeep_at:
             return
-        self._upkeep_at = when
-        watchdog.at(when, self._roster, functools.partial(_on_timer, weakref.ref(self)))
+        with self._lock:  # or a later time could overwrite an earlier one
+            if when < self._upkeep_at:
+                self._upkeep_at = when
+                self._set_alarm(when)
+
+    def _set_alarm(self, when: float) -> None:
+        watchdog.at(
+            when, self._upkeep_key, functools.partial(_on_timer, weakref.ref(self))
+        )
 
     def _keep_up(self) -> None:
         """Do what time brings; on the timer thread, so without I/O."""
-        self._upkeep_at = math.inf
         with self._lock:
+            self._upkeep_at = math.inf
             due = self._roster.upkeep(monotonic())
         self._come_by(due)
         if self._roster.jobs:
@@ -246,18 +255,22 @@ def role_of(conn: PooledConnection) -> Role:
     return Role.STANDBY if session.is_standby(conn) else Role.PRIMARY
 
 
-def _on_vacated(keeper: "weakref.ref[Keeper]", entry: Entry, _conn: object) -> None:
+def _on_vacated(keeper: "weakref.ref[Keeper]", _conn: object) -> None:
     # A finalizer runs at any allocation, also inside our own lock, so it takes
-    # no lock: it hands over to a thread.
-    alive = keeper()
-    if alive is not None and entry.state is State.IN_USE:
-        _thread.start_new_thread(alive._vacate, (entry,))  # noqa: SLF001 - its own
-
-
-def _on_hangup(keeper: "weakref.ref[Keeper]", entry: Entry) -> None:
+    # no lock: it hands over to a thread, or if there can be none to who waits next.
     alive = keeper()
     if alive is not None:
-        alive._hear(entry)  # noqa: SLF001 - its own
+        alive._roster.is_disturbed = True  # noqa: SLF001 - its own
+        with contextlib.suppress(RuntimeError):
+            _thread.start_new_thread(alive.mend, ())
+
+
+def _on_hangup(
+    keeper: "weakref.ref[Keeper]", reference: "weakref.ref[PooledConnection]"
+) -> None:
+    alive, conn = keeper(), reference()
+    if alive is not None and conn is not None:
+        alive._hear(conn)  # noqa: SLF001 - its own
 
 
 def _on_timer(keeper: "weakref.ref[Keeper]") -> None:

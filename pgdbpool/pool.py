@@ -346,8 +346,14 @@ class Block:
 
     def __enter__(self) -> PooledConnection:
         """Acquire. Blocks; raises what `ConnectionPool.acquire` raises."""
-        conn = self._conn = self._pool.acquire_at(_caller(1), self._timeout, None)
-        self._hold = conn.hold
+        conn = None
+        try:
+            conn = self._conn = self._pool.acquire_at(_caller(1), self._timeout, None)
+            self._hold = conn.hold
+        except BaseException:
+            if conn is not None and conn.hold is not None:
+                self._pool.release(conn, conn.hold, keep=False)
+            raise
         return conn
 
     def __exit__(

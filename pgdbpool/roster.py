@@ -52,6 +52,7 @@ class Roster:
         jobs: what was decided and is to be done without the lock.
         stats: what happened so far.
         min_size, max_size: the limits, for each endpoint.
+        is_disturbed: something may have to be salvaged.
         is_open, is_filling, was_closed: whether the pool serves; keeps
             ``min_size`` open, which it does from its first use on; has ended.
     """
@@ -67,6 +68,7 @@ class Roster:
         self.settings = settings
         self.min_size = settings.min_size
         self.max_size = settings.max_size
+        self.is_disturbed = False
         self.is_open = False
         self.is_filling = False
         self.was_closed = False
@@ -96,9 +98,16 @@ class Roster:
                 self.plan(now)
         return None
 
+    def given_to(self, hold: Hold) -> PooledConnection | None:
+        """Return what a hold has at this moment."""
+        entry = getattr(hold, "entry", None)
+        return entry.conn if entry is not None and entry.hold is hold else None
+
     def join(self, hold: Hold, now: float, *, again: bool) -> Waiter:
         """Stand in line, and see to it that there will be something to get."""
         self.is_filling = True
+        if self.is_disturbed:
+            self.salvage(now)
         waiter = Waiter(hold)
         self.line.join(waiter, again=again)
         self.stats.requests_queued += 1
@@ -140,6 +149,7 @@ class Roster:
             return False
         return all(
             entry.hold is not None
+            and entry.conn is not None
             and entry.hold.is_block
             and entry.hold.thread in waiting
             for entry in entries
@@ -194,13 +204,49 @@ class Roster:
             self.notify()
 
     def _serve_first(self, now: float) -> None:
-        waiter = self.line.popleft()
+        # Out of the line only when served: whatever interrupts this, nobody is
+        # forgotten, and `salvage` goes on from here.
+        waiter = self.line[0]
         hold = waiter.hold
         assert hold is not None  # noqa: S101 - who waits for an event is a watcher
-        self.stats.requests_wait += now - hold.since
-        hold.since = now
-        waiter.conn = self.take(hold, now)
-        waiter.wake()
+        if waiter.conn is None:
+            waiter.conn = self.take(hold, now)
+            self.stats.requests_wait += now - hold.since
+            hold.since = now
+        if waiter.conn is not None:
+            waiter.wake()
+            self.line.popleft()
+
+    def salvage(self, now: float) -> list[Hold]:
+        """Put right what an exception in the middle of a step left behind.
+
+        Returns:
+            The holds whose connection is no more.
+        """
+        self.is_disturbed = False
+        lost: list[Hold] = []
+        for endpoint in self.endpoints:
+            for entry in tuple(endpoint.entries):
+                lost += self._salvage(endpoint, entry)
+            while endpoint.shelf and self.line:
+                self._serve_first(now)
+        while self.line and self.line[0].conn is not None:
+            self._serve_first(now)
+        self.plan(now)
+        return lost
+
+    def _salvage(self, endpoint: Endpoint, entry: Entry) -> list[Hold]:
+        conn = entry.conn
+        if entry.state is State.CLOSED:
+            endpoint.entries.discard(entry)
+        elif entry.state is State.CONNECTING:
+            if not entry.has_begun:
+                self.jobs.append(self._begin_connect(entry))
+        elif conn is None or (entry.state is IDLE and conn not in endpoint.shelf):
+            hold = entry.hold
+            self.retire(entry, conn, Reason.ABANDONED)
+            return [hold] if hold is not None else []
+        return []
 
     def retire(
         self, entry: Entry, conn: PooledConnection | None, reason: Reason
@@ -259,8 +305,7 @@ class Roster:
         """Make every connection of the endpoint go: idle now, busy at release."""
         endpoint.generation += 1
         while endpoint.shelf:
-            conn = endpoint.shelf.pop()
-            self.retire(conn.entry, conn, reason)
+            self.retire_idle(endpoint.shelf[-1].entry, reason)
 
     # Connects.
 

@@ -25,6 +25,7 @@ class TendedRoster(Roster):
 
     def upkeep(self, now: float) -> float:
         """Retire what is due, probe, refuse; return when to come again."""
+        self.salvage(now)
         due = [
             self._look_after(entry, now)
             for endpoint in self.endpoints
@@ -63,9 +64,6 @@ class TendedRoster(Roster):
         return math.inf
 
     def _why_too_old(self, entry: Entry, now: float) -> Reason | None:
-        if entry.conn not in entry.endpoint.shelf:
-            # An exception in the middle of a move left it behind.
-            return Reason.ABANDONED
         if entry.expires_at <= now:
             return entry.expires_as
         is_spare = len(entry.endpoint.entries) > self.min_size

@@ -62,6 +62,12 @@ class Line(deque[Waiter]):
         if waiter in self:
             self.remove(waiter)
 
+    def drop(self, hold: "Hold") -> None:
+        """Take whoever waits for this hold out of the line."""
+        for waiter in tuple(self):
+            if waiter.hold is hold:
+                self.remove(waiter)
+
     def threads(self) -> set[int]:
         """Return the ids of the threads that wait."""
         return {waiter.hold.thread for waiter in self if waiter.hold is not None}

@@ -82,7 +82,7 @@ class Watchdog:
                 self._alarm.release()
 
     def _run(self, alarm: _thread.LockType) -> None:
-        """Fire what is due, sleep until the next; should this die, `at` restarts it."""
+        """Fire what is due, sleep until the next; should this die, it is restarted."""
         try:
             while True:
                 alarm.acquire(timeout=self._fire_due())
@@ -90,6 +90,8 @@ class Watchdog:
             with self._lock:
                 if self._alarm is alarm:
                     self._alarm = None
+            if self._alarm is None and self._deadlines:
+                self._wake_by(-math.inf)
 
     def _fire_due(self) -> float:
         """Fire what is due and return how long to sleep, in seconds."""
@@ -102,9 +104,8 @@ class Watchdog:
         for key, (when, _) in self._deadlines.copy().items():
             if when <= now:
                 self._fire(key)
-        nearest = min(
-            (when for when, _ in list(self._deadlines.values())), default=math.inf
-        )
+        left = self._deadlines.copy().values()
+        nearest = min((when for when, _ in left), default=math.inf)
         with self._lock:
             self._next = min(self._next, nearest)
             return min(max(self._next - self.clock(), 0.0), LONGEST_SLEEP)

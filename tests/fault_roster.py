@@ -115,7 +115,7 @@ ROSTER = [
     ),
     Fault(
         "roster.py",
-        "health.refusal and not endpoint.count(State.IN_USE, State.RESERVED)",
+        "health.refusal and not endpoint.entries",
         "health.refusal",
         "behind living connections callers wait",
     ),

@@ -145,6 +145,12 @@ PURE = [
     ),
     Fault(
         "watchdog.py",
+        "if self._alarm is None and self._deadlines:",
+        "if False:",
+        "a thread that dies leaves no deadline behind",
+    ),
+    Fault(
+        "watchdog.py",
         "self._next = math.inf\n        now =",
         "now =",
         "the thread sleeps when nothing is due",
@@ -191,12 +197,6 @@ PURE = [
 WITH_SERVER = [
     Fault(*fault, needs_server=True)
     for fault in (
-        (
-            "holding.py",
-            "self.release(conn, hold, keep=False)",
-            "pass",
-            "an exception from outside during a ping loses nothing",
-        ),
         (
             "holding.py",
             "isinstance(error, (Exception, GeneratorExit))",

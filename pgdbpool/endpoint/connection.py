@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # psycopg2's own attributes, for setting them past this class.
 READONLY: Any = driver.connection.readonly
 AUTOCOMMIT: Any = driver.connection.autocommit
+DSN: Any = driver.connection.dsn
+
+SECRETS = frozenset({"password", "sslpassword", "oauth_client_secret"})
 
 
 def _changing(name: str) -> property:
@@ -74,6 +77,19 @@ class PooledConnection(driver.connection):
         super().__init__(*args, **kwargs)
         self.cursors: set[weakref.ref[driver.cursor]] = set()
         self.news = looker(self.fileno())
+
+    def __repr__(self) -> str:
+        """Return the class, where it leads, and whether it is closed."""
+        return f"<{type(self).__name__} {self.dsn!r}, closed: {self.closed}>"
+
+    @property
+    def dsn(self) -> str:
+        """What it was opened with, without secrets: psycopg2 hides but one."""
+        params = driver.parse_dsn(DSN.__get__(self))
+        told: str = driver.make_dsn(
+            **{key: value for key, value in params.items() if key not in SECRETS}
+        )
+        return told
 
     @property
     def in_transaction(self) -> bool:

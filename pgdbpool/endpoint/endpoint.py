@@ -17,6 +17,7 @@ import psycopg2
 from pgdbpool.endpoint import identity, session
 from pgdbpool.endpoint.connection import PooledConnection, pooled
 from pgdbpool.endpoint.entry import Entry
+from pgdbpool.endpoint.gate import gate
 from pgdbpool.endpoint.health import Health
 from pgdbpool.endpoint.state import State, move
 from pgdbpool.errors import SettingsError
@@ -127,11 +128,12 @@ class Endpoint:
         """
         params = dict(self._params)
         params["application_name"] = identity.application_name(params)
-        conn: PooledConnection = psycopg2.connect(
-            connection_factory=self._connection_class,
-            cursor_factory=self._cursor_factory,
-            **params,
-        )
+        with gate:
+            conn: PooledConnection = psycopg2.connect(
+                connection_factory=self._connection_class,
+                cursor_factory=self._cursor_factory,
+                **params,
+            )
         try:
             with guarded(conn, self.connect_limit, "preparing a new connection"):
                 session.prepare(conn, self._settings)

@@ -89,6 +89,7 @@ class Entry:
 
     Attributes:
         state: who may touch the socket.
+        has_begun: its connect was begun, and was not only decided.
         reference: the connection as long as it lives, whoever owns it.
         hold: whose it is; None when in use only while it is being released.
         generation: the endpoint's when the connect was planned.
@@ -102,6 +103,7 @@ class Entry:
         "expires_as",
         "expires_at",
         "generation",
+        "has_begun",
         "hold",
         "reference",
         "since",
@@ -111,6 +113,7 @@ class Entry:
     def __init__(self, endpoint: "Endpoint", now: float, expires_at: float) -> None:
         self.endpoint = endpoint
         self.state = State.CONNECTING
+        self.has_begun = False
         self.reference: weakref.ref[PooledConnection] | None = None
         self.hold: Hold | None = None
         self.generation = endpoint.generation

@@ -20,7 +20,6 @@ from psycopg2 import extensions as driver
 
 from pgdbpool.endpoint.connection import AUTOCOMMIT, READONLY, PooledConnection
 from pgdbpool.endpoint.entry import Hold
-from pgdbpool.endpoint.state import Reason
 from pgdbpool.errors import CommitUnknown
 from pgdbpool.settings import Settings
 from pgdbpool.watchdog import guarded
@@ -94,7 +93,7 @@ def prepare(conn: PooledConnection, settings: Settings) -> None:
     AUTOCOMMIT.__set__(conn, True)
     reset_session = RESET_SESSION + (KEEP_CHECKING if _check_client(conn) else "")
     AUTOCOMMIT.__set__(conn, autocommit)
-    _configure(conn, settings)
+    configure(conn, settings)
     conn.baseline = _baseline(conn, reset_session + _keep_reported(conn))
     arm(conn)
     conn.is_changed = conn.is_touched = False
@@ -121,7 +120,8 @@ def _keep_reported(conn: driver.connection) -> str:
     return "".join(f"; SET {name} = '{value}'" for name, value in values.items())
 
 
-def _configure(conn: PooledConnection, settings: Settings) -> None:
+def configure(conn: PooledConnection, settings: Settings) -> None:
+    """Call the user's hook on a connection, if there is one."""
     if settings.configure is None:
         return
     settings.configure(conn)
@@ -159,7 +159,8 @@ def arm(conn: PooledConnection) -> None:
         conn.is_write_ping = True
 
 
-def _disarm(conn: PooledConnection) -> None:
+def disarm(conn: PooledConnection) -> None:
+    """Let BEGIN say what the session has by default. No I/O."""
     conn.is_write_ping = False
     READONLY.__set__(conn, None)
 
@@ -192,14 +193,14 @@ def ping(conn: PooledConnection) -> None:
         psycopg2.Error: it does not.
     """
     if conn.is_write_ping and _reports(conn, "default_transaction_read_only", "on"):
-        _disarm(conn)
+        disarm(conn)
     try:
         _ask(conn)
     except sqlstate.FeatureNotSupported:
         if not conn.is_write_ping:
             raise
         # A hot standby, and still good for reading.
-        _disarm(conn)
+        disarm(conn)
         _ask(conn)
     conn.is_pristine = conn.get_transaction_status() != IDLE
 
@@ -254,6 +255,8 @@ def commit(conn: PooledConnection, limit: float) -> None:
 def _give_up(conn: PooledConnection, limit: float) -> None:
     """Raise for a session found lost, after psycopg2 has found it so, too."""
     lost = "the session was lost before COMMIT was sent: nothing is committed"
+    if conn.autocommit or (conn.hold is not None and conn.hold.has_committed):
+        lost = "the session was lost, and with it what was not committed before"
     try:
         with guarded(conn, limit, "the rollback"):
             roll_back(conn)
@@ -303,135 +306,3 @@ def _end(conn: driver.connection, how: str) -> None:
         conn.commit()
     else:
         conn.rollback()
-
-
-def is_clean(conn: PooledConnection) -> bool:
-    """Whether a hold left nothing to undo. No I/O; costs a fifth of a microsecond."""
-    before = conn.baseline
-    return not (
-        conn.get_transaction_status()  # that of a closed connection is not zero
-        or conn.is_touched
-        or conn.cursor_factory is not before.cursor_factory
-        or conn.string_types != before.string_types
-        or conn.binary_types != before.binary_types
-    )
-
-
-def clean(conn: PooledConnection, settings: Settings) -> Reason | None:
-    """Undo what the hold left behind. Blocks, at most ``ping_timeout``.
-
-    Returns:
-        None if the connection is fit for the next hold, else why it is not.
-        Nothing touches it after that.
-    """
-    if conn.closed:
-        return Reason.LOST if conn.closed > 1 else Reason.DIRTY
-    if conn.is_cancelled or conn.get_transaction_status() == ACTIVE:
-        return Reason.DIRTY
-    try:
-        if _is_tidy(conn, settings):
-            conn.cursors.clear()
-            _restore(conn)
-        else:
-            with guarded(conn, settings.ping_timeout, "the reset"):
-                _clean_up(conn, settings)
-    except psycopg2.Error as error:
-        logger.info("a connection could not be made clean: %s", error)
-        return Reason.DIRTY if is_open(conn) else Reason.LOST
-    except Exception:
-        logger.exception("the reset hook raised; its connection is closed")
-        return Reason.DIRTY
-    conn.is_touched = False
-    return None
-
-
-def _is_tidy(conn: PooledConnection, settings: Settings) -> bool:
-    """Whether nothing is left to do that could need the server. No I/O."""
-    return (
-        conn.get_transaction_status() == IDLE
-        and not conn.is_changed
-        and settings.reset == "rollback"
-        and not _open_cursors(conn)
-    )
-
-
-def _open_cursors(conn: PooledConnection) -> list[driver.cursor]:
-    living = [reference() for reference in tuple(conn.cursors)]
-    return [cur for cur in living if cur is not None and not cur.closed]
-
-
-def _clean_up(conn: PooledConnection, settings: Settings) -> None:
-    roll_back(conn)
-    conn.is_pristine = False
-    _close_cursors(conn)
-    _restore(conn)
-    _reset(conn, settings)
-
-
-def _close_cursors(conn: PooledConnection) -> None:
-    for cur in _open_cursors(conn):
-        try:
-            cur.close()
-        except psycopg2.Error as error:
-            # A named cursor died with its transaction, and its CLOSE complains.
-            logger.debug("closing a cursor: %s", error)
-    conn.cursors.clear()
-    roll_back(conn)
-
-
-def _restore(conn: PooledConnection) -> None:
-    """Give the driver's settings back the values they had before any hold."""
-    before = conn.baseline
-    if conn.is_changed:
-        conn.autocommit = before.autocommit
-        conn.isolation_level = before.isolation_level
-        conn.readonly = before.readonly
-        conn.deferrable = before.deferrable
-        if conn.encoding != before.encoding:
-            conn.set_client_encoding(before.encoding)
-        conn.is_changed = False
-    if not conn.is_write_ping:
-        arm(conn)
-    conn.cursor_factory = before.cursor_factory
-    _restore_types(conn.string_types, before.string_types)
-    _restore_types(conn.binary_types, before.binary_types)
-    if conn.notices:
-        conn.notices = []
-    if conn.notifies:
-        conn.notifies = []
-
-
-def _restore_types(types: dict[int, Any], before: dict[int, Any]) -> None:
-    if types != before:
-        types.clear()
-        types.update(before)
-
-
-def _reset(conn: PooledConnection, settings: Settings) -> None:
-    policy = settings.reset
-    if policy == "rollback":
-        return
-    if callable(policy):
-        policy(conn)
-        if not conn.closed and conn.get_transaction_status() != IDLE:
-            raise psycopg2.ProgrammingError(
-                f"reset: {policy!r} left a transaction open"
-            )
-    else:
-        _reset_session(conn, conn.baseline.reset_session)
-        _configure(conn, settings)
-    if conn.closed:
-        raise psycopg2.InterfaceError("reset: the connection is closed")
-    _close_cursors(conn)
-    _restore(conn)
-
-
-def _reset_session(conn: PooledConnection, statements: str) -> None:
-    # As autocommit, or psycopg2 would add a BEGIN; switching sends nothing.
-    if conn.is_write_ping:
-        _disarm(conn)
-    autocommit = conn.autocommit
-    AUTOCOMMIT.__set__(conn, True)
-    execute(conn, statements)
-    AUTOCOMMIT.__set__(conn, autocommit)
-    conn.is_changed = True

@@ -91,6 +91,29 @@ def test_a_session_that_was_lost_before_its_commit_has_committed_nothing(
     assert count(admin, table) == 0
 
 
+@pytest.mark.parametrize("autocommit", [False, True])
+def test_a_session_that_was_lost_after_a_commit_is_not_said_to_have_none(
+    pool: ConnectionPool, admin: connection, table: str, *, autocommit: bool
+) -> None:
+    """The holder committed by itself and then swallowed an error of a read."""
+
+    def work(conn: connection) -> None:
+        conn.autocommit = autocommit
+        insert(conn, table)
+        conn.commit()
+        terminate(admin, pid(conn))
+        with pytest.raises(psycopg2.OperationalError):
+            ask(conn, "SELECT 1")
+
+    said = ""
+    try:
+        held(pool, work)
+    except psycopg2.OperationalError as error:
+        said = str(error)
+    assert "nothing is committed" not in said
+    assert count(admin, table) == 1
+
+
 def test_a_session_that_was_lost_before_its_commit_condemns_its_generation(
     pool: ConnectionPool, admin: connection
 ) -> None:

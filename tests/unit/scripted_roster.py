@@ -69,7 +69,12 @@ class ScriptedRoster(TendedRoster):
         self.closed: list[tuple[FakeConnection, Reason]] = []
 
     def _begin(self, entry: Entry) -> Job:
-        return functools.partial(self.begun.append, entry)
+        def begin() -> None:
+            if not entry.has_begun:
+                entry.has_begun = True
+                self.begun.append(entry)
+
+        return begin
 
     def _write_down(self, conn: PooledConnection, reason: Reason) -> Job:
         return functools.partial(self.closed.append, (cast("Any", conn), reason))

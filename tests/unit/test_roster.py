@@ -322,10 +322,10 @@ def test_a_success_ends_the_refusals() -> None:
 def test_when_every_holder_would_wait_that_is_a_deadlock() -> None:
     """Two threads hold one each, one waits already: the second must not."""
     roster = ScriptedRoster(max_size=2)
-    roster.acquire(thread=1)
-    roster.acquire(thread=2)
+    held = [roster.acquire(thread=1), roster.acquire(thread=2)]
     roster.connect()
     roster.connect()
+    assert all(waiter.conn is not None for waiter in held)
     roster.acquire(thread=1)
     second = roster.new_hold()
     second.thread = 2
@@ -363,8 +363,9 @@ def test_what_can_still_end_is_no_deadlock(why_not: str) -> None:
 def test_one_thread_that_holds_all_is_a_deadlock_by_itself() -> None:
     """The plainest case: max_size=1 and a nested block."""
     roster = ScriptedRoster(max_size=1)
-    roster.acquire(thread=1)
+    held = roster.acquire(thread=1)
     roster.connect()
+    assert held.conn is not None
     nested = roster.new_hold()
     nested.thread = 1
 

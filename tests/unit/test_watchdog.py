@@ -252,6 +252,7 @@ def watchdog() -> Iterator[Watchdog]:
 
 def end(watchdog: Watchdog) -> None:
     """Let the thread die: of an exception that ends threads silently."""
+    watchdog._deadlines.clear()
     watchdog.at(0.0, "end", _thread.exit)
     until(lambda: watchdog._alarm is None)
 
@@ -276,13 +277,25 @@ def test_a_sleeping_thread_is_woken_by_what_is_due_earlier(watchdog: Watchdog) -
     assert done.wait(10.0)
 
 
-def test_a_thread_that_died_is_started_again(watchdog: Watchdog) -> None:
-    """The next deadline finds that there is none, however late it is due."""
+def test_a_thread_that_died_is_started_by_the_next_deadline(
+    watchdog: Watchdog,
+) -> None:
+    """It had nothing more to do, and now it has."""
+    watchdog.at(0.0, "a", lambda: None)
+    end(watchdog)
+    done = threading.Event()
+
+    watchdog.at(0.0, "b", done.set)
+
+    assert done.wait(10.0)
+
+
+def test_a_thread_that_dies_leaves_no_deadline_behind(watchdog: Watchdog) -> None:
+    """What it had to do is done by the next: a blocked call may depend on it."""
     later = threading.Event()
     watchdog.at(watchdog.clock() + 0.05, "kept", later.set)
-    end(watchdog)
 
-    watchdog.at(watchdog.clock() + 3600.0, "b", lambda: None)
+    watchdog.at(0.0, "end", _thread.exit)
 
     assert later.wait(10.0)
 
