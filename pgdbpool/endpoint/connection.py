@@ -82,6 +82,8 @@ class PooledConnection(driver.connection):
         """Return the class, where it leads, and whether it is closed."""
         return f"<{type(self).__name__} {self.dsn!r}, closed: {self.closed}>"
 
+    __str__ = __repr__  # psycopg2 has one of its own
+
     @property
     def dsn(self) -> str:
         """What it was opened with, without secrets: psycopg2 hides but one."""
