@@ -129,7 +129,7 @@ class Holding(Keeper):
             conn = roster.take(hold, now)
             if conn is not None:
                 return conn
-            error = self._objection(hold, asked, now)
+            error = self._objection(hold, asked, now, again=again)
             if error is None:
                 waiter = roster.join(hold, now, again=again)
             due = roster.refusal_due()
@@ -147,13 +147,15 @@ class Holding(Keeper):
             error = self._report.no_connection(hold, asked, now)
         raise error
 
-    def _objection(self, hold: Hold, asked: float, now: float) -> PoolError | None:
+    def _objection(
+        self, hold: Hold, asked: float, now: float, *, again: bool
+    ) -> PoolError | None:
         """Return why this caller may not even wait."""
         roster = self._roster
         most = self.settings.max_waiting
         if not roster.is_open:
             return self._report.closed()
-        if most and len(roster.line) >= most:
+        if most and len(roster.line) >= most and not again:
             return self._report.line_is_full(now)
         if roster.refuses(now):
             roster.plan(now)
@@ -187,6 +189,8 @@ class Holding(Keeper):
         if health.is_down:
             with self._lock:
                 health.succeeded()
+                self._roster.plan(monotonic())
+            self.act()
         if entry.endpoint.wants_primary and session.is_standby(conn):
             self._retire(entry, conn, Reason.WRONG_ROLE)
             return False

@@ -83,7 +83,9 @@ class Report:
         cause: BaseException | None = None
         for endpoint in self._roster.endpoints:
             health = endpoint.health
-            if kind is not PoolExhausted:
+            if kind is not PoolExhausted and (
+                kind is not PoolTimeout or health.error_at >= asked
+            ):
                 facts.append(f"{endpoint.name} {health.describe(now)}")
                 cause = cause or health.error
         asker = f" for {hold.request}" if hold.request else ""

@@ -18,8 +18,8 @@ class TendedRoster(Roster):
     def connect_failed(self, entry: Entry, error: BaseException, now: float) -> None:
         """Take note of a failed connect; callers may have to be refused."""
         self.stats.connections_errors += 1
-        entry.endpoint.health.connect_failed(error, now)
-        if entry.state is State.CONNECTING:
+        if entry.state is State.CONNECTING:  # else it was given up for this already
+            entry.endpoint.health.connect_failed(error, now)
             self.retire(entry, None, Reason.CONNECT_FAILED)
         self.upkeep(now)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg2 import extensions as driver
 
 from pgdbpool.endpoint.look import looker
-from pgdbpool.errors import ConnectionReleased
+from pgdbpool.errors import ConnectionReleased, SettingsError
 
 if TYPE_CHECKING:
     from pgdbpool.endpoint.entry import Entry, Hold
@@ -64,16 +64,29 @@ class PooledConnection(driver.connection):
         news: whether the socket has something to read; a system call.
     """
 
-    entry: "Entry"
-    hold: "Hold | None" = None
+    # Slots, so that what a handler pins on it is refused, as psycopg2 does, and
+    # does not reach the next holder.
+    __slots__ = (
+        "baseline",
+        "cursors",
+        "entry",
+        "hold",
+        "is_cancelled",
+        "is_changed",
+        "is_pristine",
+        "is_touched",
+        "is_write_ping",
+        "news",
+    )
+
     baseline: "Baseline"
-    is_pristine = False
-    is_touched = False
-    is_cancelled = False
-    is_changed = False
-    is_write_ping = False
+    entry: "Entry"
+    hold: "Hold | None"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.hold = None
+        self.is_pristine = self.is_write_ping = False
+        self.is_touched = self.is_cancelled = self.is_changed = False
         super().__init__(*args, **kwargs)
         self.cursors: set[weakref.ref[driver.cursor]] = set()
         self.news = looker(self.fileno())
@@ -114,8 +127,8 @@ class PooledConnection(driver.connection):
             driver.connection.rollback(self)
         if self.is_write_ping:
             # Else psycopg2 would undo our READ WRITE with a SET of its own.
-            self.is_write_ping = False
             READONLY.__set__(self, None)
+            self.is_write_ping = False
 
     def note_autocommit(self) -> None:
         """Tell the hold when statements commit by themselves from now on."""
@@ -221,9 +234,19 @@ class PooledConnection(driver.connection):
 
 @functools.cache
 def pooled(factory: type[driver.connection] | None) -> type[PooledConnection]:
-    """Return the class of a pool's connections, given the user's own class."""
+    """Return the class of a pool's connections, given the user's own class.
+
+    Raises:
+        SettingsError: the two cannot be combined.
+    """
     if factory is None or factory is driver.connection:
         return PooledConnection
     if issubclass(factory, PooledConnection):
         return factory
-    return type(f"Pooled{factory.__name__}", (PooledConnection, factory), {})
+    try:
+        return type(f"Pooled{factory.__name__}", (PooledConnection, factory), {})
+    except TypeError as error:  # as when both have slots
+        raise SettingsError(
+            f"kwargs: connection_factory: {factory!r} cannot be a base of the pool's "
+            f"connections: {error}"
+        ) from error

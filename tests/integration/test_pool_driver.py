@@ -178,3 +178,23 @@ def test_a_two_phase_transaction_can_be_made(
     with pool.connection() as conn:
         assert pid(conn) == backend
     assert ask(admin, "SELECT count(*) FROM pg_prepared_xacts") == 0
+
+
+def test_a_factory_with_slots_of_its_own_is_refused(dsn: str) -> None:
+    """Python cannot combine it with ours, and that is said before any connect."""
+
+    class Slotted(connection):
+        __slots__ = ("tenant",)
+
+    with pytest.raises(SettingsError, match="connection_factory"):
+        ConnectionPool(dsn, kwargs={"connection_factory": Slotted})
+
+
+def test_nothing_can_be_pinned_on_a_connection(dsn: str) -> None:
+    """As with psycopg2, so that it does not reach the next holder."""
+    with (
+        ConnectionPool(dsn) as pool,
+        pool.connection() as conn,
+        pytest.raises(AttributeError),
+    ):
+        conn.tenant = 5  # type: ignore[attr-defined]
