@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 Hook = Callable[[Any], object]
 
-# What a float can hold with room for a sum.
-LONGEST_DURATION = 1e300
-
 # What psycopg_pool has and this pool has no use for, with the reason.
 UNNEEDED = {
     "connection_class": "give kwargs={'connection_factory': …}",
@@ -326,7 +323,9 @@ def _check_duration(name: str, value: object, *, may_be_none: bool = True) -> No
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise SettingsError(f"{name}: must be seconds as a number, not {value!r}")
-    if LONGEST_DURATION < value < math.inf:
-        raise SettingsError(f"{name}: is too large; None is for no limit")
-    if math.isnan(value) or value < 0:
+    try:
+        seconds = float(value)
+    except OverflowError:
+        raise SettingsError(f"{name}: is too large; None is for no limit") from None
+    if math.isnan(seconds) or seconds < 0:
         raise SettingsError(f"{name}: must not be negative, but is {value}")
