@@ -9,12 +9,24 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(
-    source: str, *arguments: object, timeout: float = 30.0
+    source: str, *arguments: object, timeout: float = 30.0, is_measured: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    """Run Python source with arguments; warnings are errors. Blocks until it ends."""
+    """Run Python source with arguments; warnings are errors. Blocks until it ends.
+
+    Args:
+        source: the script.
+        *arguments: its arguments.
+        timeout: seconds.
+        is_measured: whether coverage may trace it, where it measures.
+    """
+    environ = {
+        name: value
+        for name, value in os.environ.items()
+        if is_measured or not name.startswith("COVERAGE_")
+    }
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", source, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"},
+        env={**environ, "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"},
         capture_output=True,
         text=True,
         timeout=timeout,

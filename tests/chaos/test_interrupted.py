@@ -17,6 +17,9 @@ from tests.chaos.interrupting import interrupt
 from tests.soundness import assert_at_rest
 from tests.waiting import until
 
+# These set a trace function of their own, beside which coverage has no place.
+pytestmark = pytest.mark.no_cover
+
 # So many in a row without a point: the call has no more.
 MISSES = 3
 

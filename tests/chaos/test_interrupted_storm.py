@@ -19,6 +19,11 @@ from tests.soundness import assert_at_rest
 from tests.waiting import until
 
 
+# An exception that arrives while coverage traces can send CPython 3.11 round in
+# circles at one instruction, for ever and with the GIL.
+pytestmark = pytest.mark.no_cover
+
+
 class Targets:
     """Threads that make transactions while exceptions strike them."""
 
@@ -149,7 +154,7 @@ print(json.dumps({"struck": struck, "held": min(held), "errors": errors[:5]}))
 
 def test_signals_in_the_main_thread_harm_nobody(dsn: str) -> None:
     """Row 30: as above, with real handlers that raise, beside threads that work."""
-    done = scripting.run(SIGNALS, dsn, timeout=50.0)
+    done = scripting.run(SIGNALS, dsn, timeout=50.0, is_measured=False)
     assert done.stderr == ""
     found = json.loads(done.stdout)
     assert found["errors"] == []
@@ -214,6 +219,6 @@ assert not pool._roster.watchers
 
 def test_a_signal_ends_every_wait(dsn: str) -> None:
     """Row 30: in the line, with and without a limit, and in close(); none stays."""
-    done = scripting.run(WAITING, dsn)
+    done = scripting.run(WAITING, dsn, is_measured=False)
     assert done.stderr == ""
     assert done.returncode == 0
