@@ -18,7 +18,6 @@ from tests.observer import backends
 from tests.soundness import assert_at_rest
 from tests.waiting import until
 
-
 # An exception that arrives while coverage traces can send CPython 3.11 round in
 # circles at one instruction, for ever and with the GIL.
 pytestmark = pytest.mark.no_cover
