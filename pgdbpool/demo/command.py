@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 
 import click
@@ -74,6 +75,8 @@ def demo(
     400 times a second at most, and PostgreSQL is restarted (-m fast) under it. The
     exit status is 0 only if no request failed and no acknowledged write is missing.
     """
+    if seconds is not None and not math.isfinite(seconds):
+        raise click.BadParameter("must be a number of seconds", param_hint="--seconds")
     if as_json and seconds is None:
         raise click.UsageError("--json needs --seconds")
     sys.exit(run(Options(dsn, workers, threads, port, seconds, as_json)))

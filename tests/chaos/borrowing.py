@@ -1,8 +1,11 @@
 """Borrowers that notice when something is wrong with what they get."""
 
 import gc
+from weakref import WeakKeyDictionary
 
 from pgdbpool import ConnectionPool, PooledConnection
+
+_owners: WeakKeyDictionary[PooledConnection, object] = WeakKeyDictionary()
 
 
 def in_a_block(pool: ConnectionPool) -> None:
@@ -15,12 +18,12 @@ def hold_alone(pool: ConnectionPool, errors: list[str]) -> None:
     """Make a transaction; complain if the connection is somebody else's as well."""
     with pool.connection() as conn, conn.cursor() as cur:
         me = object()
-        if vars(conn).setdefault("owner", me) is not me:
+        if _owners.setdefault(conn, me) is not me:
             errors.append("two holders")
         cur.execute("SELECT pg_backend_pid()")
         if cur.fetchone() != (conn.info.backend_pid,):
             errors.append("the answer of another query")
-        if vars(conn).pop("owner", None) is not me:
+        if _owners.pop(conn, None) is not me:
             errors.append("two holders")
 
 
