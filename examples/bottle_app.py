@@ -1,5 +1,6 @@
 """Notes, with Bottle.
 
+    export PGDBPOOL_DSN=postgresql://app@localhost/shop
     gunicorn -c examples/gunicorn.conf.py examples.bottle_app:app
     curl localhost:8000
     curl localhost:8000 -d 'buy milk'

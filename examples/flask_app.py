@@ -1,5 +1,6 @@
 """Notes, with Flask.
 
+    export PGDBPOOL_DSN=postgresql://app@localhost/shop
     gunicorn -c examples/gunicorn.conf.py examples.flask_app:app
     curl localhost:8000
     curl localhost:8000 -d 'buy milk'

@@ -1,5 +1,6 @@
 """Notes, with nothing but WSGI.
 
+    export PGDBPOOL_DSN=postgresql://app@localhost/shop
     gunicorn -c examples/gunicorn.conf.py examples.plain_app:app
     curl localhost:8000
     curl localhost:8000 -d 'buy milk'

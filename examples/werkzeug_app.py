@@ -1,5 +1,6 @@
 """Notes, with Werkzeug.
 
+    export PGDBPOOL_DSN=postgresql://app@localhost/shop
     gunicorn -c examples/gunicorn.conf.py examples.werkzeug_app:app
     curl localhost:8000
     curl localhost:8000 -d 'buy milk'

@@ -25,6 +25,7 @@ class Hangups:
 
     Attributes:
         is_listening: whether a hang-up is heard.
+        thread: the id of the thread that listens.
     """
 
     def __init__(self) -> None:
@@ -39,23 +40,30 @@ class Hangups:
         self._callbacks: dict[int, Callable[[], None]] = {}
         self._lock = threading.Lock()  # guards the start of the thread
         self.is_listening = False
+        self.thread = 0
 
-    def listen(self, fd: int, callback: Callable[[], None]) -> None:
+    def listen(self, fd: int, callback: Callable[[], None]) -> bool:
         """Call ``callback`` on a thread of its own when the peer of ``fd`` hangs up.
 
         It must not block, and must look again whether it is so: a descriptor
         may have been closed and used anew in the meantime.
+
+        Returns:
+            Whether anyone listens.
         """
         if not hasattr(select, "epoll"):
-            return
-        self.start()
-        if self._epoll is None:
-            return
-        self._callbacks[fd] = callback
-        # What a child still has open is still registered.
-        with contextlib.suppress(FileExistsError):
-            # Edge-triggered: told once, whatever becomes of the connection.
-            self._epoll.register(fd, select.EPOLLRDHUP | select.EPOLLET)
+            return False
+        try:
+            epoll = self.start()
+            self._callbacks[fd] = callback
+            # What a child still has open is still registered.
+            with contextlib.suppress(FileExistsError):
+                # Edge-triggered: told once, whatever becomes of the connection.
+                epoll.register(fd, select.EPOLLRDHUP | select.EPOLLET)
+        except (OSError, RuntimeError) as error:  # no more descriptors, or threads
+            logger.debug("nobody listens to descriptor %d: %s", fd, error)
+            return False
+        return True
 
     def ignore(self, fd: int) -> None:
         """Forget a descriptor that is about to be closed."""
@@ -65,17 +73,19 @@ class Hangups:
             except OSError as error:
                 logger.debug("descriptor %d was gone already: %s", fd, error)
 
-    def start(self) -> None:
+    def start(self) -> "select.epoll":
         """Listen, also again after the thread was ended by an exception."""
         with self._lock:
-            if self.is_listening:
-                return
-            if self._epoll is None:
-                self._epoll = select.epoll()
-            _thread.start_new_thread(self._run, (self._epoll,))
-            self.is_listening = True
+            epoll = self._epoll
+            if epoll is None:
+                epoll = self._epoll = select.epoll()
+            if not self.is_listening:
+                _thread.start_new_thread(self._run, (epoll,))
+                self.is_listening = True
+            return epoll
 
     def _run(self, epoll: "select.epoll") -> None:
+        self.thread = threading.get_ident()
         try:
             while True:
                 for fd, _ in epoll.poll():

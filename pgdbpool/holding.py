@@ -1,8 +1,10 @@
 """A hold, from its acquire to its release: what happens in the caller's thread."""
 
+import _thread
 import logging
 import math
 import sys
+import threading
 from collections.abc import Callable
 from time import monotonic
 from types import FrameType
@@ -18,7 +20,7 @@ from pgdbpool.hangups import hangups
 from pgdbpool.keeper import Keeper
 from pgdbpool.settings import Settings
 from pgdbpool.waiters import Waiter
-from pgdbpool.watchdog import guarded
+from pgdbpool.watchdog import guarded, watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +79,8 @@ class Holding(Keeper):
         request: str | None,
         is_block: bool,  # noqa: FBT001 - see Hold
     ) -> PooledConnection:
+        if self._lock._is_owned():  # noqa: SLF001 - threading.Condition's own means
+            raise PoolError("a finalizer cannot acquire: it can run inside the pool")
         now = monotonic()
         hold = Hold(now, frame, request, is_block)
         roster = self._roster
@@ -87,7 +91,7 @@ class Holding(Keeper):
             if (
                 conn is not None
                 and now - hold.entry.since < self._ping_idle
-                and (hangups.is_listening or not conn.news())
+                and ((hangups.is_listening and hold.entry.is_heard) or not conn.news())
             ):
                 return conn
             return self._serve(hold, conn, timeout)
@@ -208,7 +212,7 @@ class Holding(Keeper):
     ) -> None:
         """Retire a connection that a ping or check found unfit."""
         health = entry.endpoint.health
-        is_lost = bool(conn.closed)
+        is_lost = conn.closed > 1  # and not closed by a check hook
         with self._lock:
             if is_lost:
                 health.ping_lost(error, monotonic())
@@ -258,6 +262,12 @@ class Holding(Keeper):
         Returns:
             False if the hold had ended before; then nothing was touched.
         """
+        if self._lock._is_owned():  # noqa: SLF001 - threading.Condition's own means
+            # A finalizer, which the collector runs in the middle of our own work.
+            if hold.entry.hold is not hold:
+                return False
+            _thread.start_new_thread(self._release_later, (conn, hold, keep))
+            return True
         is_clean = keep and self._is_rollback_enough and cleaning.is_clean(conn)
         roster = self._roster
         now = monotonic()
@@ -267,13 +277,42 @@ class Holding(Keeper):
             if entry is None:
                 return False
             if not is_clean:
-                self._clean(entry, conn, keep=keep)
+                self._clean_here_or_elsewhere(entry, conn, keep)
         except BaseException:
             self.mend()
             raise
         if roster.jobs:
             self.act()
         return True
+
+    def _release_later(
+        self,
+        conn: PooledConnection,
+        hold: Hold,
+        keep: bool,  # noqa: FBT001 - a thread's body
+    ) -> None:
+        self.release(conn, hold, keep=keep)
+
+    def _clean_here_or_elsewhere(
+        self,
+        entry: Entry,
+        conn: PooledConnection,
+        keep: bool,  # noqa: FBT001 - a thread's body
+    ) -> None:
+        if threading.get_ident() in (watchdog.thread, hangups.thread):
+            # A finalizer again, on one of the threads that do no I/O.
+            _thread.start_new_thread(self._clean_elsewhere, (entry, conn, keep))
+        else:
+            self._clean(entry, conn, keep=keep)
+
+    def _clean_elsewhere(
+        self,
+        entry: Entry,
+        conn: PooledConnection,
+        keep: bool,  # noqa: FBT001 - a thread's body
+    ) -> None:
+        self._clean(entry, conn, keep=keep)
+        self.act()
 
     def _clean(self, entry: Entry, conn: PooledConnection, *, keep: bool) -> None:
         reason: Reason | None = Reason.DIRTY

@@ -5,8 +5,8 @@ on it: entries, the line, health, stats. Decisions are made under it, by the
 roster; what was decided is carried out after it, by `Keeper.act`. No I/O,
 callback or logging happens while it is held.
 
-No thread lives long but the timer, which does no I/O: each connect runs in a
-thread of its own, so nobody waits for one, and none can die unnoticed.
+No thread lives long but the timer and the one that hears hang-ups, which do no
+I/O: each connect runs in a thread of its own, so nobody waits for one.
 """
 
 import _thread
@@ -19,6 +19,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from time import monotonic
+from typing import Any
 
 import psycopg2
 
@@ -58,7 +59,9 @@ class Keeper:
         _keepers.add(self)
 
     def _start_anew(self) -> None:
-        self._lock = threading.Lock()
+        # Reentrant only so that a finalizer, which the collector can run while this
+        # very thread holds it, finds out that it is (`Holding.release`).
+        self._lock: Any = threading.RLock()
         # The lock guards all of these.
         self._roster = TendedRoster(
             self._make_endpoints(), self.settings, self._connect_job, self._close_job
@@ -105,8 +108,8 @@ class Keeper:
         conn.entry = entry
         mine = weakref.ref(self)
         told = functools.partial(_on_hangup, mine, weakref.ref(conn))
-        hangups.listen(conn.fileno(), told)
-        vacated = functools.partial(_on_vacated, mine)
+        entry.is_heard = hangups.listen(conn.fileno(), told)
+        vacated = functools.partial(_on_vacated, mine, entry)
         with self._lock:
             now = monotonic()
             entry.endpoint.role = role_of(conn)
@@ -114,6 +117,7 @@ class Keeper:
                 entry.reference = weakref.ref(conn, vacated)
             self._roster.connected(entry, conn, seconds, now)
             due = self._roster.upkeep(now)
+        entry.endpoint.opening.discard(conn)
         logger.info(
             "pool %r: opened a connection to %s", self.name, entry.endpoint.name
         )
@@ -123,7 +127,7 @@ class Keeper:
     def _connect_failed(self, entry: Entry, error: BaseException) -> None:
         endpoint = entry.endpoint
         with self._lock:
-            is_news = not endpoint.health.is_down
+            is_news = not endpoint.health.failures
             self._roster.connect_failed(entry, error, monotonic())
             due = self._roster.upkeep(monotonic())
         logger.log(
@@ -225,6 +229,8 @@ class Keeper:
         self._roster.was_closed = old.was_closed
         self._roster.min_size, self._roster.max_size = old.min_size, old.max_size
         for endpoint in old.endpoints:
+            for opening in endpoint.opening:
+                _blind(opening)
             for entry in endpoint.entries:
                 entry.hold = None
                 conn = entry.conn
@@ -255,9 +261,12 @@ def role_of(conn: PooledConnection) -> Role:
     return Role.STANDBY if session.is_standby(conn) else Role.PRIMARY
 
 
-def _on_vacated(keeper: "weakref.ref[Keeper]", _conn: object) -> None:
+def _on_vacated(keeper: "weakref.ref[Keeper]", entry: Entry, _conn: object) -> None:
     # A finalizer runs at any allocation, also inside our own lock, so it takes
     # no lock: it hands over to a thread, or if there can be none to who waits next.
+    # Of a cycle the collector clears the references before it runs finalizers, one
+    # of which may release the connection yet: it is not to be used again.
+    entry.expire(Reason.ABANDONED)
     alive = keeper()
     if alive is not None:
         alive._roster.is_disturbed = True  # noqa: SLF001 - its own

@@ -1,4 +1,4 @@
-"""The pool: the public API, around a hold's life and what keeps the pool going."""
+"""The pool's public API, around a hold's life and what keeps the pool going."""
 
 import atexit
 import itertools
@@ -142,12 +142,10 @@ class ConnectionPool(Holding):
         raise error
 
     def __enter__(self) -> "Self":
-        """Open the pool."""
         self.open()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the pool."""
         self.close()
 
     # Acquire.
@@ -175,26 +173,33 @@ class ConnectionPool(Holding):
         return self._acquire(timeout, _caller(1), None, False)
 
     def putconn(self, conn: PooledConnection) -> None:
-        """Release a connection that `getconn` gave: roll back, make clean, pass on.
+        """Release what `getconn` gave: roll back, make clean, pass on.
 
-        May block for a round trip or two, at most ``ping_timeout``.
+        May block for a round trip or two, at most ``ping_timeout``. A second time
+        is not told from the first of somebody who has it from `getconn` by then.
 
         Raises:
-            ValueError: it is not of this pool, or was released already; nothing
-                is changed.
+            ValueError: it is of another pool, released, or in a block or request;
+                nothing is changed.
         """
         hold = getattr(conn, "hold", None)
         if (
             hold is None
+            or hold.is_block
             or hold.entry.endpoint not in self._roster.endpoints
             or not self.release(conn, hold)
         ):
+            if hold is not None and hold.entry.expires_as is Reason.ABANDONED:
+                return  # the collector was quicker than the finalizer that calls this
             raise self._cannot_put(conn)
 
     def _cannot_put(self, conn: object) -> ValueError:
         entry = getattr(conn, "entry", None)
         if entry is None or entry.endpoint not in self._roster.endpoints:
             return ValueError(f"{conn!r} does not belong to pool {self.name!r}")
+        hold = conn.hold if isinstance(conn, PooledConnection) else None
+        if hold is not None and hold.is_block:
+            return ValueError(f"{conn!r} is released by the block or request it is in")
         return ValueError(f"{conn!r} has already been released to {self.name!r}")
 
     # Care.
@@ -214,15 +219,13 @@ class ConnectionPool(Holding):
                 return False
             entry.endpoint.shelf.remove(conn)
             move(entry, State.RESERVED)
-            conn.hold = Hold(monotonic(), _caller(1), None, False)
             return True
 
     def _check_reserved(self, entry: Entry, conn: PooledConnection) -> None:
         try:
             with guarded(conn, self.settings.ping_timeout, "the ping"):
                 session.ping(conn)
-                session.roll_back(conn)
-                conn.is_pristine = False
+                session.undo_ping(conn)
         except psycopg2.Error as error:
             self._discard(entry, conn, error)
             return
@@ -231,7 +234,9 @@ class ConnectionPool(Holding):
             raise
         with self._lock:
             entry.endpoint.health.succeeded()
+            since = entry.since
             self._roster.give(entry, conn, monotonic())
+            entry.since = since  # a check is no use of it
         self.act()
 
     @staticmethod

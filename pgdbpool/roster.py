@@ -9,7 +9,6 @@ Whatever becomes available, by a release, a connect or a check, goes through one
 funnel, `Roster.give`, which asks once: a waiter, or the shelf?
 """
 
-import logging
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -23,8 +22,6 @@ from pgdbpool.errors import EndpointDown, PoolError
 from pgdbpool.settings import Settings
 from pgdbpool.stats import Stats
 from pgdbpool.waiters import Line, Waiter
-
-logger = logging.getLogger(__name__)
 
 # More connects at a time would mostly come too late: each release serves a
 # waiter as well, and what is no longer wanted loads the server for nothing.
@@ -110,7 +107,8 @@ class Roster:
             self.salvage(now)
         waiter = Waiter(hold)
         self.line.join(waiter, again=again)
-        self.stats.requests_queued += 1
+        if not again:
+            self.stats.requests_queued += 1
         self.plan(now)
         return waiter
 
@@ -298,7 +296,7 @@ class Roster:
         if entry.state is IDLE and conn in entry.endpoint.shelf:
             entry.endpoint.shelf.remove(conn)
             error = ConnectionResetError("the server ended an idle session")
-            entry.endpoint.health.ping_lost(error, now)
+            entry.endpoint.health.note(error, now)
             self.fail(entry, conn, Reason.LOST, now)
 
     def condemn(self, endpoint: Endpoint, reason: Reason) -> None:
@@ -327,11 +325,12 @@ class Roster:
         wanted = len(self.line) - connecting
         if self.is_filling:
             wanted = max(wanted, self.min_size - size)
-        if endpoint.health.is_down:
+        health = endpoint.health
+        if health.is_down or health.failures:
             # One prober at a time, whoever waits; the first success opens the door.
-            is_wanted = self.is_filling or self.line
-            is_due = connecting == 0 and now >= endpoint.health.retry_at
-            return int(bool(is_wanted and is_due))
+            is_wanted = wanted > 0 or (health.is_down and self.is_filling)
+            is_due = connecting == 0 and now >= health.retry_at
+            return int(is_wanted and is_due)
         return max(0, min(wanted, room, MOST_CONNECTING - connecting))
 
     def connected(
@@ -343,7 +342,7 @@ class Roster:
         if entry.state is not State.CONNECTING or not self.is_open:
             self._come_too_late(entry, conn)
             return
-        endpoint.health.succeeded()
+        endpoint.health.connected()
         self.give(entry, conn, now)
         self.plan(now)
 

@@ -142,8 +142,8 @@ class Settings:
         0.0,
         "rarely",
         "s",
-        "Connections used less than this ago are looked at, not pinged. "
-        "0: always ping.",
+        "Connections used less than this ago are not pinged: one whose server hung "
+        "up some milliseconds ago can be handed out. 0: always ping.",
     )
     order: str = _setting(
         "lifo",

@@ -78,7 +78,7 @@ class TendedRoster(Roster):
     def _probe_due(self, endpoint: Endpoint) -> float:
         if (
             not self.is_open
-            or not endpoint.health.is_down
+            or not (endpoint.health.is_down or endpoint.health.failures)
             or not (self.is_filling or self.line)
             or len(endpoint.entries) >= self.max_size
             or endpoint.count(State.CONNECTING)

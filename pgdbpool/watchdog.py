@@ -33,6 +33,9 @@ class Watchdog:
 
     Args:
         clock: monotonic seconds.
+
+    Attributes:
+        thread: the id of the timer thread.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -43,9 +46,10 @@ class Watchdog:
     def forget(self) -> None:
         """Start anew, as a forked child must: the thread is not in it."""
         # The lock guards these three.
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._next = math.inf
         self._alarm: _thread.LockType | None = None
+        self.thread = 0
         # Held while a deadline is taken and fired: who finds its deadline gone
         # waits here until the firing is over.
         self._firing = threading.Lock()
@@ -58,7 +62,11 @@ class Watchdog:
         """
         self._deadlines[key] = (when, fire)
         if when < self._next or self._alarm is None:
-            self._wake_by(when)
+            try:
+                self._wake_by(when)
+            except RuntimeError:  # the process can have no more threads
+                self._deadlines.pop(key, None)
+                raise
 
     def cancel(self, key: object) -> bool:
         """Forget a deadline; False when it has been fired.
@@ -83,6 +91,7 @@ class Watchdog:
 
     def _run(self, alarm: _thread.LockType) -> None:
         """Fire what is due, sleep until the next; should this die, it is restarted."""
+        self.thread = threading.get_ident()
         try:
             while True:
                 alarm.acquire(timeout=self._fire_due())

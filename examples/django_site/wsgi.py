@@ -1,5 +1,6 @@
 """Notes, with Django: a whole project in one file.
 
+    export PGDBPOOL_DSN=postgresql://app@localhost/shop
     gunicorn -c examples/gunicorn.conf.py examples.django_site.wsgi
     curl localhost:8000
     curl localhost:8000 -d 'buy milk'

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 DSN_VARIABLE = "PGDBPOOL_DSN"
 LONGEST_SLEEP = 10.0
+# More of anything would not be an order.
+LARGEST_NUMBER = 1_000_000
+
 COLUMNS = ("id", "customer", "article", "quantity", "key", "placed_at")
 
 ONE_ORDER = """
@@ -142,7 +145,7 @@ def show_order(request: Request, number: int) -> Response:
         cur.execute(ONE_ORDER, (number,))
         row = cur.fetchone()
     if row is None:
-        raise NotFound
+        raise NotFound("there is no such order")
     return _json(_as_dict(row))
 
 
@@ -150,7 +153,7 @@ def find_orders(request: Request) -> Response:
     """Show the orders of a customer, or those under a key."""
     key = request.args.get("key")
     customer = request.args.get("customer", type=int)
-    if key is None and customer is None:
+    if (key is None and customer is None) or (key is not None and "\0" in key):
         raise BadRequest("say ?customer=<number> or ?key=<key>")
     with request.environ["pgdbpool.conn"].cursor() as cur:
         if key is None:
@@ -168,7 +171,7 @@ def place_order(request: Request) -> Response:
         cur.execute(SELL, (quantity, article))
         price = cur.fetchone()
         if price is None:
-            raise NotFound
+            raise NotFound("there is no such article")
         cur.execute(PLACE_ORDER, (customer, article, quantity, key))
         number = cur.fetchone()[0]
     placed = {"id": number, "key": key, "price_cents": price[0] * quantity}
@@ -229,11 +232,15 @@ def _wanted(request: Request) -> tuple[int, int, int]:
     """Return customer, article and quantity out of a JSON body or a form."""
     given: Any = request.get_json(silent=True) if request.is_json else request.form
     try:
-        return int(given["customer"]), int(given["article"]), int(given["quantity"])
+        numbers = int(given["customer"]), int(given["article"]), int(given["quantity"])
     except (KeyError, TypeError, ValueError):
+        numbers = 0, 0, 0
+    if not all(1 <= number <= LARGEST_NUMBER for number in numbers):
         raise BadRequest(
-            "an order needs the numbers customer, article and quantity"
-        ) from None
+            "an order needs customer, article and quantity, numbers from 1 to "
+            f"{LARGEST_NUMBER:,}"
+        )
+    return numbers
 
 
 def _csv_lines(conn: connection) -> Iterator[str]:

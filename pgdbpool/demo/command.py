@@ -28,8 +28,8 @@ def command() -> None:
     "--dsn",
     metavar="DSN",
     help="Use this database (a connection string or URL) instead of an embedded "
-    "PostgreSQL. The demo works in a schema of its own, which it removes; it "
-    "cannot restart your server.",
+    "PostgreSQL. The demo works in a schema of its own, which it removes, "
+    "and never restarts your server.",
 )
 @click.option(
     "--workers", type=WORKERS, metavar="N", default=2, help="gunicorn workers."
@@ -69,7 +69,8 @@ def demo(
     """Run a small web shop on pooled connections.
 
     Starts PostgreSQL in a temporary directory, fills a shop with 100,000 orders,
-    and serves it under gunicorn until Ctrl-C.
+    and serves it under gunicorn until Ctrl-C. The signal USR1 restarts PostgreSQL
+    under it.
 
     With --seconds a second process orders and reads as well-behaved clients do,
     400 times a second at most, and PostgreSQL is restarted (-m fast) under it. The

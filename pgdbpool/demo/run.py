@@ -157,10 +157,10 @@ class Demo:
         size = f"{options.workers} workers of {options.threads} threads"
         say(f"\nThe shop is open at {server.address} ({size}).", "bold")
         for command, what in _to_try(server):
-            say(f"  {command:<53} {what}".rstrip())
+            say(f"  {command:<50} {what}".rstrip())
         if database.is_ours:
-            say(f"  {f'kill -USR1 {os.getpid()}':<53} restart PostgreSQL under it")
-        say(f"  {f'tail -f {server.log}':<53} what gunicorn and the pool say")
+            say(f"  {f'kill -USR1 {os.getpid()}':<50} restart PostgreSQL under it")
+        say(f"  {f'tail -f {server.log}':<50} gunicorn's and pool's log")
         say()
 
     def _serve(self, server: Server, database: Database) -> int:

@@ -80,7 +80,9 @@ class Shop:
             given = extensions.parse_dsn(server_dsn)
         except psycopg2.ProgrammingError:
             # Whose text may quote a password.
-            raise DemoError("the DSN is no connection string and no URL") from None
+            raise DemoError(
+                "--dsn: neither a DSN nor a URL that libpq can parse"
+            ) from None
         options = f"{given.get('options', '')} -c search_path={self.name}"
         self.dsn: str = extensions.make_dsn(
             server_dsn,

@@ -67,7 +67,7 @@ def _is_tidy(conn: PooledConnection, settings: Settings) -> bool:
 
 
 def _open_cursors(conn: PooledConnection) -> list[driver.cursor]:
-    living = [reference() for reference in tuple(conn.cursors)]
+    living = [reference() for reference in conn.cursors.copy()]
     return [cur for cur in living if cur is not None and not cur.closed]
 
 

@@ -7,16 +7,19 @@ handler whose first act needs a session outside any transaction finds one.
 """
 
 import functools
+import sys
 import weakref
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from psycopg2 import extensions as driver
 
+from pgdbpool.endpoint.entry import Hold
 from pgdbpool.endpoint.look import looker
 from pgdbpool.errors import ConnectionReleased, SettingsError
 
 if TYPE_CHECKING:
-    from pgdbpool.endpoint.entry import Entry, Hold
+    from pgdbpool.endpoint.entry import Entry
     from pgdbpool.endpoint.session import Baseline
 
 
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 READONLY: Any = driver.connection.readonly
 AUTOCOMMIT: Any = driver.connection.autocommit
 DSN: Any = driver.connection.dsn
+
+READ_ONLY = "default_transaction_read_only"
 
 SECRETS = frozenset({"password", "sslpassword", "oauth_client_secret"})
 
@@ -84,11 +89,12 @@ class PooledConnection(driver.connection):
     hold: "Hold | None"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.hold = None
+        # The pool's own until it is prepared: a user's class may use it at once.
+        self.hold = Hold(monotonic(), sys._getframe(), None, False)  # noqa: SLF001
+        self.cursors: set[weakref.ref[driver.cursor]] = set()
         self.is_pristine = self.is_write_ping = False
         self.is_touched = self.is_cancelled = self.is_changed = False
         super().__init__(*args, **kwargs)
-        self.cursors: set[weakref.ref[driver.cursor]] = set()
         self.news = looker(self.fileno())
 
     def __repr__(self) -> str:
@@ -168,11 +174,19 @@ class PooledConnection(driver.connection):
         if self.hold is not None and self.in_transaction:
             self.hold.has_committed = True
         super().commit()
+        self.heed_read_only()
 
     def rollback(self) -> None:
         """Roll back, as psycopg2 does."""
         self._refuse_if_released()
         super().rollback()
+        self.heed_read_only()
+
+    def heed_read_only(self) -> None:
+        """Let BEGIN say nothing any more where the session became read only. No I/O."""
+        if self.is_write_ping and self.get_parameter_status(READ_ONLY) == "on":
+            READONLY.__set__(self, None)
+            self.is_write_ping = False
 
     def close(self) -> None:
         """Close, as psycopg2 does; the pool opens another."""
@@ -215,6 +229,27 @@ class PooledConnection(driver.connection):
         """Begin a two-phase transaction, as psycopg2 does."""
         self.about_to_change()
         super().tpc_begin(xid)
+
+    def tpc_commit(self, *args: Any) -> None:
+        """Commit a two-phase transaction, as psycopg2 does."""
+        self._make_way_for_xid(args)
+        super().tpc_commit(*args)
+
+    def tpc_rollback(self, *args: Any) -> None:
+        """Roll a two-phase transaction back, as psycopg2 does."""
+        self._make_way_for_xid(args)
+        super().tpc_rollback(*args)
+
+    def tpc_recover(self) -> Any:
+        """Return the pending two-phase transactions, as psycopg2 does."""
+        self._make_way_for_xid((None,))
+        return super().tpc_recover()
+
+    def _make_way_for_xid(self, args: tuple[Any, ...]) -> None:
+        if args:
+            self.about_to_change()
+        else:
+            self._refuse_if_released()
 
     autocommit = _changing("autocommit")
     isolation_level = _changing("isolation_level")

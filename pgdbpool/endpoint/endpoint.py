@@ -87,6 +87,8 @@ class Endpoint:
         self.shelf: deque[PooledConnection] = deque()
         self.health = Health()
         self.role: Role | None = None
+        # Not guarded: connections that are not in their entry yet, for a fork.
+        self.opening: set[PooledConnection] = set()
 
     def __repr__(self) -> str:
         """Return name, role and states in one line."""
@@ -127,17 +129,22 @@ class Endpoint:
             Exception: whatever ``configure`` raised.
         """
         params = dict(self._params)
-        params["application_name"] = identity.application_name(params)
+        if identity.token() or "application_name" in params:
+            params["application_name"] = identity.application_name(params)
+        else:
+            params.setdefault("fallback_application_name", "pgdbpool")
         with gate:
             conn: PooledConnection = psycopg2.connect(
                 connection_factory=self._connection_class,
                 cursor_factory=self._cursor_factory,
                 **params,
             )
+            self.opening.add(conn)
         try:
             with guarded(conn, self.connect_limit, "preparing a new connection"):
                 session.prepare(conn, self._settings)
         except BaseException:
+            self.opening.discard(conn)
             conn.retire()
             raise
         return conn
@@ -165,7 +172,7 @@ def connect_limit(params: Mapping[str, str]) -> float:
     Raises:
         SettingsError: ``connect_timeout`` is no whole number.
     """
-    given = params.get("connect_timeout") or os.environ.get("PGCONNECT_TIMEOUT") or "5"
+    given = params.get("connect_timeout") or os.environ.get("PGCONNECT_TIMEOUT") or "0"
     try:
         seconds = int(given)
     except ValueError:

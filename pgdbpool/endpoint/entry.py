@@ -89,6 +89,7 @@ class Entry:
 
     Attributes:
         state: who may touch the socket.
+        is_heard: somebody listens for its server to hang up.
         has_begun: its connect was begun, and was not only decided.
         reference: the connection as long as it lives, whoever owns it.
         hold: whose it is; None when in use only while it is being released.
@@ -105,6 +106,7 @@ class Entry:
         "generation",
         "has_begun",
         "hold",
+        "is_heard",
         "reference",
         "since",
         "state",
@@ -114,6 +116,7 @@ class Entry:
         self.endpoint = endpoint
         self.state = State.CONNECTING
         self.has_begun = False
+        self.is_heard = False
         self.reference: weakref.ref[PooledConnection] | None = None
         self.hold: Hold | None = None
         self.generation = endpoint.generation

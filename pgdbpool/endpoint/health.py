@@ -33,6 +33,8 @@ NO_DATABASE: Final = re.compile(
 
 def refusal_of(error: BaseException) -> type[EndpointDown] | None:
     """Return how the server refused a login, None if it gave no such answer."""
+    if getattr(error, "pgcode", None) is not None:
+        return None  # a statement's, in a hook: for a login psycopg2 has none
     text = str(error)
     if LOGIN_REFUSED.search(text):
         return AuthenticationFailed
@@ -46,6 +48,18 @@ def refusal_of(error: BaseException) -> type[EndpointDown] | None:
 def in_one_line(error: BaseException) -> str:
     """Return an error's text without line breaks, or its class if it has none."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _without_frames(error: BaseException) -> BaseException:
+    todo: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while todo:
+        one = todo.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            one.with_traceback(None)
+            todo += one.__cause__, one.__context__
+    return error
 
 
 class Health:
@@ -83,9 +97,13 @@ class Health:
         return self.unreachable_since is not None or self.refusal is not None
 
     def succeeded(self) -> None:
-        """A connect or a ping succeeded."""
+        """A ping succeeded: the server lives, which says nothing of new logins."""
         self.unreachable_since = None
         self.refusal = None
+
+    def connected(self) -> None:
+        """A connect succeeded."""
+        self.succeeded()
         self.failures = 0
 
     def ping_lost(self, error: BaseException, now: float) -> None:
@@ -109,7 +127,7 @@ class Health:
     def note(self, error: BaseException, now: float) -> None:
         """Keep what was last said, for messages; it changes nothing else."""
         # Without its traceback, which would keep frames and connections alive.
-        self.error = error.with_traceback(None)
+        self.error = _without_frames(error)
         self.error_at = now
 
     def has_lasted(self, grace: float | None, now: float) -> bool:

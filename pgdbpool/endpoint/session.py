@@ -10,8 +10,6 @@ import dataclasses
 import logging
 import os
 import socket
-import sys
-from time import monotonic
 from typing import Any
 
 import psycopg2
@@ -19,7 +17,6 @@ from psycopg2 import errors as sqlstate
 from psycopg2 import extensions as driver
 
 from pgdbpool.endpoint.connection import AUTOCOMMIT, READONLY, PooledConnection
-from pgdbpool.endpoint.entry import Hold
 from pgdbpool.errors import CommitUnknown
 from pgdbpool.settings import Settings
 from pgdbpool.watchdog import guarded
@@ -87,8 +84,6 @@ def prepare(conn: PooledConnection, settings: Settings) -> None:
             transaction open.
         Exception: whatever ``configure`` raised.
     """
-    # So that the hook may use it.
-    conn.hold = Hold(monotonic(), sys._getframe(), None, False)  # noqa: SLF001
     autocommit = conn.autocommit or settings.autocommit
     AUTOCOMMIT.__set__(conn, True)
     reset_session = RESET_SESSION + (KEEP_CHECKING if _check_client(conn) else "")
@@ -230,15 +225,11 @@ def commit(conn: PooledConnection, limit: float) -> None:
     """
     if conn.closed == 1:  # by its holder, who thereby gave its work up
         return
-    if not conn.closed and not conn.in_transaction:
+    if not conn.closed and is_idle(conn):
         return
-    if conn.get_transaction_status() == FAILED:
-        with guarded(conn, limit, "the rollback"):
-            roll_back(conn)
-        raise sqlstate.InFailedSqlTransaction(
-            "a statement of this transaction failed, so COMMIT was not sent "
-            "and all of it is rolled back"
-        )
+    if conn.is_pristine and is_lost(conn):  # nothing was done in it
+        return
+    _refuse_what_cannot_be(conn, limit)
     if is_lost(conn):
         _give_up(conn, limit)
     try:
@@ -250,6 +241,23 @@ def commit(conn: PooledConnection, limit: float) -> None:
                 "the transaction may be committed or not"
             ) from error
         raise
+
+
+def _refuse_what_cannot_be(conn: PooledConnection, limit: float) -> None:
+    """Raise where the server would answer COMMIT by a rollback, without a word."""
+    status = conn.get_transaction_status()
+    if status == ACTIVE:
+        raise psycopg2.ProgrammingError(
+            "a COPY or a result is unfinished, so COMMIT was not sent: "
+            "nothing is committed"
+        )
+    if status == FAILED:
+        with guarded(conn, limit, "the rollback"):
+            roll_back(conn)
+        raise sqlstate.InFailedSqlTransaction(
+            "a statement of this transaction failed, so COMMIT was not sent "
+            "and all of it is rolled back"
+        )
 
 
 def _give_up(conn: PooledConnection, limit: float) -> None:
@@ -290,6 +298,12 @@ def _at_end(conn: PooledConnection) -> bool:
         return False
     except (OSError, psycopg2.Error):
         return True
+
+
+def undo_ping(conn: PooledConnection) -> None:
+    """End the transaction that a ping began on a connection nobody holds. Blocks."""
+    driver.connection.rollback(conn)
+    conn.is_pristine = False
 
 
 def roll_back(conn: driver.connection) -> None:

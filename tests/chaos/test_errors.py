@@ -85,7 +85,8 @@ def test_exhaustion_names_the_oldest_hold(dsn: str) -> None:
             r"Raise max_size",
         ):
             pool.getconn(timeout=0.2)
-        pool.putconn(oldest)
+        assert oldest.hold is not None
+        pool.release(oldest, oldest.hold)
         pool.putconn(other)
         assert serves(pool)
         assert_at_rest(pool)

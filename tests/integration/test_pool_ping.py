@@ -221,7 +221,7 @@ def test_what_was_not_used_lately_is_pinged(
         heard = Heard(server)
         with pool.connection() as conn:
             pass
-        assert heard.of(pid(conn)) == ["BEGIN READ WRITE", "ROLLBACK"]
+        assert heard.of(pid(conn)) == ["BEGIN READ WRITE", "COMMIT"]
 
 
 @pytest.mark.parametrize("ping_idle", [0.0, 60.0])

@@ -129,7 +129,7 @@ def test_a_success_makes_it_up_again(error: OSError) -> None:
     health = Health()
     health.connect_failed(error, 10.0)
 
-    health.succeeded()
+    health.connected()
 
     assert not health.is_down
     assert not health.has_lasted(0.0, 99.0)
@@ -209,7 +209,7 @@ def test_after_a_success_pauses_are_short_again() -> None:
     for _ in range(20):
         health.connect_failed(REFUSED, 0.0)
 
-    health.succeeded()
+    health.connected()
     health.connect_failed(REFUSED, 100.0)
 
     assert health.retry_at <= 100.1
