@@ -40,6 +40,11 @@ class Targets:
             self.threads.append(threading.Thread(target=self._survive))
             self.threads[-1].start()
 
+    @property
+    def have_had_enough(self) -> bool:
+        """Whether it stormed: they were struck, and held connections, often."""
+        return self.counts["struck"] >= 500 and self.counts["held"] >= 300
+
     def end(self) -> None:
         """End all of them."""
         self._over.set()
@@ -74,16 +79,15 @@ def test_thousands_of_asynchronous_exceptions_harm_nobody(
         pool._roster.endpoints[0].connect_limit = 1.0
         pool.wait()
         targets = Targets(pool)
-        deadline = time.monotonic() + 3.0
-        while targets.counts["struck"] < 1500 and time.monotonic() < deadline:
+        deadline = time.monotonic() + 30.0
+        while not targets.have_had_enough and time.monotonic() < deadline:
             targets.be(6)
             victim = rng.choice(targets.threads)
             strike(victim, rng.choice((KeyboardInterrupt, SystemExit)))
             time.sleep(rng.random() * 0.002)
         targets.end()
         assert not targets.errors, f"seed {seed}"
-        assert targets.counts["struck"] > 200
-        assert targets.counts["held"] > 200
+        assert targets.have_had_enough, targets.counts
         until(lambda: is_whole(pool), 5.0, f"the pool is whole again (seed {seed})")
         assert_at_rest(pool)
         size = pool.get_stats()["pool_size"]
@@ -128,8 +132,8 @@ signal.signal(signal.SIGALRM, handle)
 threads = [threading.Thread(target=work, args=(i,)) for i in (0, 1)]
 for thread in threads:
     thread.start()
-deadline = time.monotonic() + 2.5
-while struck < 1000 and time.monotonic() < deadline and not errors:
+deadline = time.monotonic() + 25.0
+while (struck < 300 or min(held) < 100) and time.monotonic() < deadline and not errors:
     try:
         is_armed = True
         signal.setitimer(signal.ITIMER_REAL, random.random() * 0.004 + 1e-6)
@@ -157,8 +161,8 @@ def test_signals_in_the_main_thread_harm_nobody(dsn: str) -> None:
     assert done.stderr == ""
     found = json.loads(done.stdout)
     assert found["errors"] == []
-    assert found["struck"] > 50
-    assert found["held"] > 20
+    assert found["struck"] >= 300
+    assert found["held"] >= 100
 
 
 WAITING = """
