@@ -12,7 +12,7 @@ import pytest
 
 from pgdbpool import ConnectionPool, NestedCheckout, PooledConnection
 from pgdbpool.settings import SettingsDict
-from tests.chaos.borrowing import fails_to_serve, in_a_block, is_whole
+from tests.chaos.holders import fails_to_serve, in_a_block, is_whole
 from tests.chaos.interrupting import interrupt
 from tests.soundness import assert_at_rest
 from tests.waiting import until
@@ -96,7 +96,7 @@ WORK = [
 def test_an_interrupt_at_any_bytecode_costs_no_capacity(
     make_pool: Callable[[int], ConnectionPool], work: Callable[[ConnectionPool], None]
 ) -> None:
-    """Row 30: the next borrower is served; collection and upkeep mend the rest."""
+    """Row 30: the next holder is served; collection and upkeep mend the rest."""
     pool = make_pool(2)
     found: list[str] = []
     struck, missed = 0, 0

@@ -13,7 +13,7 @@ from psycopg2.extensions import connection
 
 from pgdbpool import ConnectionPool
 from tests.chaos import scripting
-from tests.chaos.borrowing import hold_alone, is_whole
+from tests.chaos.holders import hold_alone, is_whole
 from tests.observer import backends
 from tests.soundness import assert_at_rest
 from tests.waiting import until
@@ -72,7 +72,7 @@ class Targets:
 def test_thousands_of_asynchronous_exceptions_harm_nobody(
     dsn: str, admin: connection, application_name: str
 ) -> None:
-    """Row 30: no borrower errs, none shares, and all capacity comes back."""
+    """Row 30: no holder errs, none shares, and all capacity comes back."""
     seed = random.randrange(10**9)
     rng = random.Random(seed)
     with ConnectionPool(dsn, min_size=4, max_size=4, timeout=4.0) as pool:
@@ -104,7 +104,7 @@ def strike(thread: threading.Thread, kind: type[BaseException]) -> None:
 SIGNALS = """
 import gc, json, logging, random, signal, sys, threading, time
 from pgdbpool import ConnectionPool
-from tests.chaos.borrowing import hold_alone, is_whole
+from tests.chaos.holders import hold_alone, is_whole
 from tests.soundness import assert_at_rest
 from tests.waiting import until
 

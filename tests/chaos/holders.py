@@ -1,4 +1,4 @@
-"""Borrowers that notice when something is wrong with what they get."""
+"""Holders that notice when something is wrong with what they get."""
 
 import gc
 from weakref import WeakKeyDictionary
@@ -28,7 +28,7 @@ def hold_alone(pool: ConnectionPool, errors: list[str]) -> None:
 
 
 def fails_to_serve(pool: ConnectionPool) -> str:
-    """Return the error that the next borrower gets, empty if none."""
+    """Return the error that the next holder gets, empty if none."""
     try:
         in_a_block(pool)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is told
