@@ -136,15 +136,14 @@ class Roster:
         return min(unreachable, default=math.inf) + grace
 
     def is_deadlocked(self, hold: Hold) -> bool:
-        """Whether nobody can ever release: every holder stands in the line.
-
-        Asked when ``hold`` is about to wait, which makes it the last of them.
-        """
-        waiting = self.line.threads()
-        waiting.add(hold.thread)
+        """Whether no holder could ever release once this one stands in line too."""
         entries = [entry for endpoint in self.endpoints for entry in endpoint.entries]
         if len(entries) < self.max_size * len(self.endpoints):
             return False
+        # Only a holder closes the circle, and few who wait are one.
+        if hold.thread not in {h.thread for h in self.holds()}:
+            return False
+        waiting = self.line.threads() | {hold.thread}
         return all(
             entry.hold is not None
             and entry.conn is not None
