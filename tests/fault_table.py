@@ -101,8 +101,8 @@ PURE = [
     ),
     Fault(
         "settings.py",
-        "if math.isnan(value) or value < 0:",
-        "if value < 0:",
+        "if math.isnan(seconds) or seconds < 0:",
+        "if seconds < 0:",
         "NaN is no duration",
     ),
     Fault(
