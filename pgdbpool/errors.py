@@ -24,7 +24,7 @@ class ConnectionReleased(psycopg2.InterfaceError):
 
 
 class CommitUnknown(psycopg2.OperationalError, psycopg2.pool.PoolError):
-    """The session was lost while COMMIT was under way: committed or not.
+    """The session was lost or cancelled during COMMIT: committed or not.
 
     Its ``__cause__`` is the driver's error.
     """

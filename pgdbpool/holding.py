@@ -47,6 +47,7 @@ class Holding(Keeper):
         # A check hook is asked each time, whatever the ping.
         self._ping_idle = 0.0 if settings.check else settings.ping_idle
         self._is_rollback_enough = settings.reset == "rollback"
+        self._is_ping_enough = self._is_rollback_enough and not settings.check
 
     def acquire(
         self, timeout: float | None = None, *, request: str | None = None
@@ -184,8 +185,10 @@ class Holding(Keeper):
         if deadline != math.inf:
             limit = min(limit, max(deadline - monotonic(), 0.1))
         try:
-            with guarded(conn, limit, "the ping"):
-                self._check_and_ping(conn)
+            if conn.pinged_for is not conn.hold:
+                with guarded(conn, limit, "the ping"):
+                    self._check_and_ping(conn)
+            conn.pinged_for = None
         except Exception as error:  # noqa: BLE001 - the check hook's may be any
             self._discard(entry, conn, error)
             return False
@@ -237,8 +240,13 @@ class Holding(Keeper):
 
     # Release.
 
-    def commit(self, conn: PooledConnection) -> None:
+    def commit(self, conn: PooledConnection, *, is_last: bool = False) -> None:
         """Commit what is open on a held connection. Blocks as long as it takes.
+
+        Args:
+            conn: the connection.
+            is_last: the hold is released next. Then the ping for the first in
+                line, if there is one, goes along with the COMMIT.
 
         Raises:
             psycopg2.errors.InFailedSqlTransaction: a statement had failed;
@@ -246,7 +254,8 @@ class Holding(Keeper):
             CommitUnknown: the session was lost meanwhile.
             psycopg2.Error: the driver's own; nothing is committed.
         """
-        session.commit(conn, self.settings.ping_timeout)
+        may_renew = is_last and self._is_ping_enough and bool(self._roster.line)
+        session.commit(conn, self.settings.ping_timeout, may_renew=may_renew)
 
     def release(self, conn: PooledConnection, hold: Hold, *, keep: bool = True) -> bool:
         """End a hold, once: roll back what is open, make clean, pass on.
@@ -273,6 +282,9 @@ class Holding(Keeper):
         now = monotonic()
         try:
             with self._lock:
+                # Renewed for nobody, it would be idle in a transaction.
+                if is_clean and conn.is_renewed and not roster.line:
+                    is_clean = False
                 entry = roster.end(hold, conn, now, is_clean)
             if entry is None:
                 return False

@@ -26,12 +26,12 @@ import psycopg2
 from pgdbpool.endpoint import session
 from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.endpoint import Endpoint, Role
-from pgdbpool.endpoint.entry import Entry
+from pgdbpool.endpoint.entry import Entry, Hold
 from pgdbpool.endpoint.health import in_one_line
 from pgdbpool.endpoint.state import Reason, State
 from pgdbpool.hangups import hangups
 from pgdbpool.report import Report
-from pgdbpool.roster import Job
+from pgdbpool.roster import Acts, Job
 from pgdbpool.settings import Settings
 from pgdbpool.upkeep import TendedRoster
 from pgdbpool.waiters import Waiter
@@ -64,7 +64,9 @@ class Keeper:
         self._lock: Any = threading.RLock()
         # The lock guards all of these.
         self._roster = TendedRoster(
-            self._make_endpoints(), self.settings, self._connect_job, self._close_job
+            self._make_endpoints(),
+            self.settings,
+            Acts(self._connect_job, self._close_job, self._loss_job),
         )
         self._report = Report(self.name, self._roster)
         self._upkeep_at = math.inf
@@ -159,14 +161,16 @@ class Keeper:
     def mend(self) -> None:
         """Take back what was lost, by a holder or to an exception from outside."""
         with self._lock:
-            lost = self._roster.salvage(monotonic())
-        for hold in lost:
-            logger.warning(
-                "pool %r: a connection was not released but lost (%r); it is closed",
-                self.name,
-                hold,
-            )
+            self._roster.salvage(monotonic())
         self.act()
+
+    def _loss_job(self, hold: Hold) -> Job:
+        return functools.partial(
+            logger.warning,
+            "pool %r: a connection was not released but lost (%r); it is closed",
+            self.name,
+            hold,
+        )
 
     def _hear(self, conn: PooledConnection) -> None:
         """Deal with a hang-up; on the listening thread, so without I/O."""

@@ -374,7 +374,7 @@ class Block:
             return
         try:
             if error is None and conn.hold is hold and not session.is_idle(conn):
-                self._pool.commit(conn)
+                self._pool.commit(conn, is_last=True)
         except BaseException as failure:
             self._pool.release(conn, hold, keep=leaves_usable(failure))
             raise

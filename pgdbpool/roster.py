@@ -12,7 +12,7 @@ funnel, `Roster.give`, which asks once: a waiter, or the shelf?
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.endpoint import Endpoint
@@ -34,14 +34,21 @@ IN_USE: Final = State.IN_USE
 Job = Callable[[], object]
 
 
+class Acts(NamedTuple):
+    """What a roster decides and others do: each makes a job of it."""
+
+    begin_connect: Callable[[Entry], Job]
+    close: Callable[[PooledConnection, Reason], Job]
+    tell_lost: Callable[[Hold], Job]
+
+
 class Roster:
     """The state of one pool; the pool's lock guards all of it.
 
     Args:
         endpoints: the servers.
         settings: the pool's.
-        begin_connect: makes the job that begins a planned connect.
-        close: makes the job that closes a connection.
+        acts: make the jobs of what was decided.
 
     Attributes:
         line: who waits for a connection.
@@ -58,8 +65,7 @@ class Roster:
         self,
         endpoints: Sequence[Endpoint],
         settings: Settings,
-        begin_connect: Callable[[Entry], Job],
-        close: Callable[[PooledConnection, Reason], Job],
+        acts: Acts,
     ) -> None:
         self.endpoints = endpoints
         self.settings = settings
@@ -73,8 +79,7 @@ class Roster:
         self.watchers: list[tuple[Callable[[], bool], Waiter]] = []
         self.jobs: deque[Job] = deque()
         self.stats = Stats()
-        self._begin_connect = begin_connect
-        self._close = close
+        self._acts = acts
         self._from_shelf = deque.pop if settings.order == "lifo" else deque.popleft
 
     # Acquire.
@@ -173,6 +178,9 @@ class Roster:
         entry.hold = None
         self.stats.usage += now - hold.since
         if is_clean:
+            if conn.is_renewed:
+                conn.is_renewed = False
+                conn.pinged_for = self.line[0].hold
             self.give(entry, conn, now)
         return entry
 
@@ -214,36 +222,29 @@ class Roster:
             waiter.wake()
             self.line.popleft()
 
-    def salvage(self, now: float) -> list[Hold]:
-        """Put right what an exception in the middle of a step left behind.
-
-        Returns:
-            The holds whose connection is no more.
-        """
+    def salvage(self, now: float) -> None:
+        """Put right what an exception, or a holder's loss, left behind."""
         self.is_disturbed = False
-        lost: list[Hold] = []
         for endpoint in self.endpoints:
             for entry in tuple(endpoint.entries):
-                lost += self._salvage(endpoint, entry)
+                self._salvage(endpoint, entry)
             while endpoint.shelf and self.line:
                 self._serve_first(now)
         while self.line and self.line[0].conn is not None:
             self._serve_first(now)
         self.plan(now)
-        return lost
 
-    def _salvage(self, endpoint: Endpoint, entry: Entry) -> list[Hold]:
+    def _salvage(self, endpoint: Endpoint, entry: Entry) -> None:
         conn = entry.conn
         if entry.state is State.CLOSED:
             endpoint.entries.discard(entry)
         elif entry.state is State.CONNECTING:
             if not entry.has_begun:
-                self.jobs.append(self._begin_connect(entry))
+                self.jobs.append(self._acts.begin_connect(entry))
         elif conn is None or (entry.state is IDLE and conn not in endpoint.shelf):
-            hold = entry.hold
+            if entry.hold is not None:
+                self.jobs.append(self._acts.tell_lost(entry.hold))
             self.retire(entry, conn, Reason.ABANDONED)
-            return [hold] if hold is not None else []
-        return []
 
     def retire(
         self, entry: Entry, conn: PooledConnection | None, reason: Reason
@@ -257,7 +258,7 @@ class Roster:
             entry.endpoint.close_entry(entry)
         if conn is not None:
             conn.hold = None
-            self.jobs.append(self._close(conn, reason))
+            self.jobs.append(self._acts.close(conn, reason))
         if self.watchers:
             self.notify()
 
@@ -313,7 +314,7 @@ class Roster:
         for endpoint in self.endpoints:
             for _ in range(self._wanted(endpoint, now)):
                 self.stats.connections_num += 1
-                self.jobs.append(self._begin_connect(endpoint.new_entry(now)))
+                self.jobs.append(self._acts.begin_connect(endpoint.new_entry(now)))
 
     def _wanted(self, endpoint: Endpoint, now: float) -> int:
         size = len(endpoint.entries)
@@ -349,7 +350,7 @@ class Roster:
         if entry.state is State.CONNECTING:
             self.retire(entry, conn, Reason.POOL_CLOSED)
         else:
-            self.jobs.append(self._close(conn, Reason.CONNECT_FAILED))
+            self.jobs.append(self._acts.close(conn, Reason.CONNECT_FAILED))
 
     # Opening, closing, changing size.
 

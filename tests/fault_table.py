@@ -26,6 +26,7 @@ HEALTH = "endpoint/health.py"
 ENDPOINT = "endpoint/endpoint.py"
 ENTRY = "endpoint/entry.py"
 SESSION = "endpoint/session.py"
+CLEANING = "endpoint/cleaning.py"
 
 PURE = [
     Fault(
@@ -234,10 +235,40 @@ WITH_SERVER = [
             "the commit of a failed transaction is an error",
         ),
         (
-            SESSION,
-            "or conn.is_touched\n",
+            CLEANING,
+            "or (conn.cursors and session.open_cursors(conn))\n",
             "\n",
             "a cursor kept too long reads no rows of another request",
+        ),
+        (
+            SESSION,
+            "        and not conn.is_changed\n",
+            "",
+            "changed settings do not reach the next transaction",
+        ),
+        (
+            SESSION,
+            "            driver.connection.rollback(conn)\n        if (error",
+            "            pass\n        if (error",
+            "after a refused COMMIT the driver knows that nothing is open",
+        ),
+        (
+            SESSION,
+            "in FAILS_BEGIN",
+            "in ()",
+            "a COMMIT that was cancelled along with a BEGIN is unknown",
+        ),
+        (
+            "holding.py",
+            "if is_clean and conn.is_renewed and not roster.line:",
+            "if False:",
+            "a transaction begun for nobody is ended",
+        ),
+        (
+            "holding.py",
+            "if conn.pinged_for is not conn.hold:",
+            "if conn.pinged_for is None:",
+            "a ping is for one hold",
         ),
     )
 ]

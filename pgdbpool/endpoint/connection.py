@@ -37,15 +37,12 @@ def _changing(name: str) -> property:
     """Return psycopg2's attribute, whose setter ends a pristine transaction."""
     inherited = getattr(driver.connection, name)
 
-    def get(self: "PooledConnection") -> object:
-        return inherited.__get__(self)
-
     def change(self: "PooledConnection", value: object) -> None:
         self.about_to_change()
         inherited.__set__(self, value)
         self.note_autocommit()
 
-    return property(get, change, doc=inherited.__doc__)
+    return property(inherited.__get__, change, doc=inherited.__doc__)
 
 
 class PooledConnection(driver.connection):
@@ -59,11 +56,12 @@ class PooledConnection(driver.connection):
         entry: its place in the pool.
         hold: the hold it is in; None while it is nobody's.
         is_pristine: the open transaction is the ping's and nobody used it.
-        is_touched: the holder did something that release may have to undo.
         is_cancelled: a cancel request is under way and could hit anyone.
         is_changed: a setting of the driver was changed.
         is_write_ping: the ping's BEGIN says READ WRITE, so that it also proves
             the role.
+        is_renewed: the COMMIT that ended its hold began the next transaction.
+        pinged_for: the hold that this transaction is the ping of.
         baseline: what release restores.
         cursors: weak references to the cursors the hold opened.
         news: whether the socket has something to read; a system call.
@@ -79,9 +77,10 @@ class PooledConnection(driver.connection):
         "is_cancelled",
         "is_changed",
         "is_pristine",
-        "is_touched",
+        "is_renewed",
         "is_write_ping",
         "news",
+        "pinged_for",
     )
 
     baseline: "Baseline"
@@ -93,7 +92,8 @@ class PooledConnection(driver.connection):
         self.hold = Hold(monotonic(), sys._getframe(), None, False)  # noqa: SLF001
         self.cursors: set[weakref.ref[driver.cursor]] = set()
         self.is_pristine = self.is_write_ping = False
-        self.is_touched = self.is_cancelled = self.is_changed = False
+        self.is_cancelled = self.is_changed = self.is_renewed = False
+        self.pinged_for: Hold | None = None
         super().__init__(*args, **kwargs)
         self.news = looker(self.fileno())
 
@@ -127,7 +127,7 @@ class PooledConnection(driver.connection):
             ConnectionReleased: the connection is nobody's.
         """
         self._refuse_if_released()
-        self.is_touched = self.is_changed = True
+        self.is_changed = True
         if self.is_pristine:
             self.is_pristine = False
             driver.connection.rollback(self)
@@ -156,7 +156,6 @@ class PooledConnection(driver.connection):
         if self.hold is None:
             self._refuse_if_released()
         self.is_pristine = False
-        self.is_touched = True
         cur = super().cursor(*args, **kwargs)
         cursors = self.cursors
         cursors.add(weakref.ref(cur, cursors.discard))
@@ -170,8 +169,9 @@ class PooledConnection(driver.connection):
 
     def commit(self) -> None:
         """Commit, as psycopg2 does, and tell the hold."""
-        self._refuse_if_released()
-        if self.hold is not None and self.in_transaction:
+        if self.hold is None:
+            self._refuse_if_released()
+        elif self.get_transaction_status() and not self.is_pristine:
             self.hold.has_committed = True
         super().commit()
         self.heed_read_only()
@@ -200,7 +200,7 @@ class PooledConnection(driver.connection):
     def cancel(self) -> None:
         """Cancel the current command; the connection is closed at its release."""
         self._refuse_if_released()
-        self.is_touched = self.is_cancelled = True
+        self.is_cancelled = True
         super().cancel()
 
     def set_session(self, *args: Any, **kwargs: Any) -> None:

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 IDLE = driver.TRANSACTION_STATUS_IDLE
 ACTIVE = driver.TRANSACTION_STATUS_ACTIVE
+OPEN = driver.TRANSACTION_STATUS_INTRANS
 FAILED = driver.TRANSACTION_STATUS_INERROR
 
 # PostgreSQL 14, as libpq counts versions.
@@ -38,6 +39,13 @@ CHECK_CLIENT = (
 )
 
 KEEP_CHECKING = "; SET client_connection_check_interval = 2000"
+
+# COMMIT, and the BEGIN that psycopg2 would send next (`arm`).
+RENEW = "COMMIT; BEGIN READ WRITE"
+
+# The classes of SQLSTATE by which not only COMMIT can fail, but BEGIN after it:
+# cancelled, out of resources, internal (PostgreSQL manual, "Error Codes").
+FAILS_BEGIN = frozenset({"", "0A", "25", "53", "57", "58", "XX"})
 
 # What DISCARD ALL does, without prepared statements, and in a form that can be
 # sent as one message (PostgreSQL manual, "DISCARD").
@@ -60,6 +68,11 @@ class Baseline:
     string_types: dict[int, Any]
     binary_types: dict[int, Any]
     reset_session: str
+
+    @property
+    def begins_plainly(self) -> bool:
+        """Whether BEGIN says nothing about isolation."""
+        return self.isolation_level is None and self.deferrable is None
 
 
 def execute(conn: driver.connection, statement: str) -> tuple[Any, ...] | None:
@@ -91,7 +104,7 @@ def prepare(conn: PooledConnection, settings: Settings) -> None:
     configure(conn, settings)
     conn.baseline = _baseline(conn, reset_session + _keep_reported(conn))
     arm(conn)
-    conn.is_changed = conn.is_touched = False
+    conn.is_changed = False
     conn.hold = None
     conn.cursors.clear()
 
@@ -187,7 +200,11 @@ def ping(conn: PooledConnection) -> None:
     Raises:
         psycopg2.Error: it does not.
     """
-    if conn.is_write_ping and _reports(conn, "default_transaction_read_only", "on"):
+    if not is_idle(conn):  # begun for somebody else, who did not come
+        undo_ping(conn)
+    if not conn.is_write_ping:
+        arm(conn)
+    elif _reports(conn, "default_transaction_read_only", "on"):
         disarm(conn)
     try:
         _ask(conn)
@@ -209,12 +226,14 @@ def _ask(conn: PooledConnection) -> None:
         driver.connection.lobject(conn, 1, "n")
 
 
-def commit(conn: PooledConnection, limit: float) -> None:
+def commit(conn: PooledConnection, limit: float, *, may_renew: bool = False) -> None:
     """Commit what the holder did. Blocks without limit: a COMMIT has none.
 
     Args:
         conn: a connection that is held.
         limit: seconds for the rollback of a transaction that cannot commit.
+        may_renew: the hold ends and somebody waits for the connection, so its
+            ping may come along with the COMMIT; ``conn.is_renewed`` tells.
 
     Raises:
         psycopg2.errors.InFailedSqlTransaction: it had failed and is undone.
@@ -225,15 +244,19 @@ def commit(conn: PooledConnection, limit: float) -> None:
     """
     if conn.closed == 1:  # by its holder, who thereby gave its work up
         return
-    if not conn.closed and is_idle(conn):
+    status = conn.get_transaction_status()
+    if status == IDLE and not conn.closed:
         return
-    if conn.is_pristine and is_lost(conn):  # nothing was done in it
-        return
-    _refuse_what_cannot_be(conn, limit)
+    if status != OPEN:
+        _refuse_what_cannot_be(conn, limit)
     if is_lost(conn):
         _give_up(conn, limit)
+        return
     try:
-        _end(conn, "COMMIT")
+        if may_renew and _is_renewable(conn):
+            _renew(conn, limit)
+        else:
+            _end(conn, "COMMIT")
     except psycopg2.Error as error:
         if conn.closed:
             raise CommitUnknown(
@@ -241,6 +264,49 @@ def commit(conn: PooledConnection, limit: float) -> None:
                 "the transaction may be committed or not"
             ) from error
         raise
+
+
+def _is_renewable(conn: PooledConnection) -> bool:
+    """Whether the next BEGIN is known, and nothing has to come before it. No I/O."""
+    return (
+        type(conn) is PooledConnection  # a user's class may have a commit() of its own
+        and conn.is_write_ping
+        and conn.baseline.begins_plainly
+        and not conn.is_changed
+        and not conn.is_cancelled
+        and not _reports(conn, "default_transaction_read_only", "on")
+        and not open_cursors(conn)
+    )
+
+
+def open_cursors(conn: PooledConnection) -> list[driver.cursor]:
+    """Return the cursors of the hold that are still open. No I/O."""
+    living = [reference() for reference in conn.cursors.copy()]
+    return [cur for cur in living if cur is not None and not cur.closed]
+
+
+def _renew(conn: PooledConnection, limit: float) -> None:
+    """Commit, and ping for the next holder, in one round trip. Blocks.
+
+    psycopg2 goes on in its transaction, and is right: it is the next one.
+    """
+    try:
+        execute(conn, RENEW)
+    except psycopg2.Error as error:
+        if conn.closed:
+            raise
+        with guarded(conn, limit, "the rollback"):
+            # Nothing is open any more, but psycopg2 does not know.
+            driver.connection.rollback(conn)
+        if (error.pgcode or "")[:2] in FAILS_BEGIN:
+            raise CommitUnknown(
+                "the server broke off COMMIT and what followed it: "
+                "the transaction may be committed or not"
+            ) from error
+        raise
+    conn.is_renewed = conn.is_pristine = True
+    if conn.hold is not None:
+        conn.hold.has_committed = True
 
 
 def _refuse_what_cannot_be(conn: PooledConnection, limit: float) -> None:
@@ -261,7 +327,12 @@ def _refuse_what_cannot_be(conn: PooledConnection, limit: float) -> None:
 
 
 def _give_up(conn: PooledConnection, limit: float) -> None:
-    """Raise for a session found lost, after psycopg2 has found it so, too."""
+    """Raise for a session found lost, after psycopg2 has found it so, too.
+
+    A transaction that nobody used takes nothing with it.
+    """
+    if conn.is_pristine:
+        return
     lost = "the session was lost before COMMIT was sent: nothing is committed"
     if conn.autocommit or (conn.hold is not None and conn.hold.has_committed):
         lost = "the session was lost, and with it what was not committed before"

@@ -15,7 +15,7 @@ from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Entry, Hold
 from pgdbpool.endpoint.state import Reason, State
-from pgdbpool.roster import Job
+from pgdbpool.roster import Acts, Job
 from pgdbpool.settings import Settings
 from pgdbpool.upkeep import TendedRoster
 from pgdbpool.waiters import Waiter
@@ -31,6 +31,7 @@ class FakeConnection:
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
         self.hold: Hold | None = None
+        self.is_renewed = False
 
 
 class InOrder(dict[Entry, None]):
@@ -56,13 +57,16 @@ class ScriptedRoster(TendedRoster):
         endpoint: its only one.
         begun: the connects that were begun and have not ended, oldest first.
         closed: the connections that were closed, and why.
+        lost: the holds whose connection was not released.
     """
 
     def __init__(self, **given: object) -> None:
         settings = Settings.of("", given)
         self.endpoint = Endpoint({"host": "db1", "connect_timeout": "5"}, {}, settings)
         self.endpoint.entries = cast("Any", InOrder())
-        super().__init__([self.endpoint], settings, self._begin, self._write_down)
+        self.lost: list[Hold] = []
+        acts = Acts(self._begin, self._write_down, self._write_loss_down)
+        super().__init__([self.endpoint], settings, acts)
         self.is_open = True
         self.now = START
         self.begun: deque[Entry] = deque()
@@ -78,6 +82,9 @@ class ScriptedRoster(TendedRoster):
 
     def _write_down(self, conn: PooledConnection, reason: Reason) -> Job:
         return functools.partial(self.closed.append, (cast("Any", conn), reason))
+
+    def _write_loss_down(self, hold: Hold) -> Job:
+        return functools.partial(self.lost.append, hold)
 
     def act(self) -> None:
         """Do the jobs that were decided, and see that all is in order."""

@@ -1,5 +1,6 @@
 """What time brings: lifetimes, idle time, probes, and when to come again."""
 
+import gc
 import math
 
 import pytest
@@ -162,6 +163,28 @@ def test_an_idle_entry_off_the_shelf_is_taken_back() -> None:
 
     assert roster.reasons == [Reason.ABANDONED]
     assert roster.count(State.CONNECTING) == 1
+
+
+@pytest.mark.parametrize("finder", ["upkeep", "next in line"])
+def test_a_connection_that_its_holder_lost_is_told_of_once(finder: str) -> None:
+    """Whoever finds out: upkeep, or the next who has to wait."""
+    roster = ScriptedRoster(max_idle=None, max_size=1)
+    (holder,) = roster.fill(1)
+    hold = holder.hold
+    del holder
+    gc.collect()
+
+    roster.is_disturbed = True
+    if finder == "upkeep":
+        roster.upkeep(roster.now)
+    else:
+        roster.join(roster.new_hold(), roster.now, again=False)
+    roster.act()
+    roster.upkeep(roster.now)
+    roster.act()
+
+    assert roster.lost == [hold]
+    assert roster.reasons == []
 
 
 def test_an_idle_entry_without_a_connection_is_taken_back() -> None:
