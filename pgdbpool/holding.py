@@ -80,7 +80,7 @@ class Holding(Keeper):
         request: str | None,
         is_block: bool,  # noqa: FBT001 - see Hold
     ) -> PooledConnection:
-        if self._lock._is_owned():  # noqa: SLF001 - threading.Condition's own means
+        if self._is_locked_by_me():
             raise PoolError("a finalizer cannot acquire: it can run inside the pool")
         now = monotonic()
         hold = Hold(now, frame, request, is_block)
@@ -91,8 +91,8 @@ class Holding(Keeper):
                 conn = roster.take(hold, now)
             if (
                 conn is not None
-                and now - hold.entry.since < self._ping_idle
-                and ((hangups.is_listening and hold.entry.is_heard) or not conn.news())
+                and now - (entry := conn.entry).since < self._ping_idle
+                and ((hangups.is_listening and entry.is_heard) or not conn.news())
             ):
                 return conn
             return self._serve(hold, conn, timeout)
@@ -271,7 +271,7 @@ class Holding(Keeper):
         Returns:
             False if the hold had ended before; then nothing was touched.
         """
-        if self._lock._is_owned():  # noqa: SLF001 - threading.Condition's own means
+        if self._is_locked_by_me():
             # A finalizer, which the collector runs in the middle of our own work.
             if hold.entry.hold is not hold:
                 return False

@@ -62,6 +62,7 @@ class Keeper:
         # Reentrant only so that a finalizer, which the collector can run while this
         # very thread holds it, finds out that it is (`Holding.release`).
         self._lock: Any = threading.RLock()
+        self._is_locked_by_me = _is_owned_by_me(self._lock)
         # The lock guards all of these.
         self._roster = TendedRoster(
             self._make_endpoints(),
@@ -258,6 +259,12 @@ def _blind(conn: PooledConnection) -> None:
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, fd)
         os.close(null)
+
+
+def _is_owned_by_me(lock: Any) -> Callable[[], bool]:  # noqa: ANN401 - typeshed hides it
+    """Return what tells whether this thread holds the lock, as Condition does."""
+    owned: Callable[[], bool] = lock._is_owned  # noqa: SLF001 - there is no other
+    return owned
 
 
 def role_of(conn: PooledConnection) -> Role:

@@ -6,17 +6,17 @@ import sys
 import threading
 from collections.abc import Callable
 from time import monotonic
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import psycopg2
 
+from pgdbpool.block import Block
 from pgdbpool.endpoint import session
 from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Entry, Hold
 from pgdbpool.endpoint.state import Reason, State, move
-from pgdbpool.holding import Holding, leaves_usable
+from pgdbpool.holding import Holding
 from pgdbpool.keeper import all_keepers
 from pgdbpool.settings import Settings, SettingsDict, check_sizes, libpq_params
 from pgdbpool.stats import Stats
@@ -182,7 +182,10 @@ class ConnectionPool(Holding):
             ValueError: it is of another pool, released, or in a block or request;
                 nothing is changed.
         """
-        hold = getattr(conn, "hold", None)
+        try:
+            hold = conn.hold
+        except AttributeError:  # not of any pool
+            hold = None
         if (
             hold is None
             or hold.is_block
@@ -338,47 +341,6 @@ class ConnectionPool(Holding):
         for conn in conns:
             if conn is not None:
                 shut_down(conn)
-
-
-class Block:
-    """A connection for the time of a ``with`` block: `ConnectionPool.connection`."""
-
-    __slots__ = ("_conn", "_hold", "_pool", "_timeout")
-
-    def __init__(self, pool: ConnectionPool, timeout: float | None) -> None:
-        self._pool = pool
-        self._timeout = timeout
-
-    def __enter__(self) -> PooledConnection:
-        """Acquire. Blocks; raises what `ConnectionPool.acquire` raises."""
-        conn = None
-        try:
-            conn = self._conn = self._pool.acquire_at(_caller(1), self._timeout, None)
-            self._hold = conn.hold
-        except BaseException:
-            if conn is not None and conn.hold is not None:
-                self._pool.release(conn, conn.hold, keep=False)
-            raise
-        return conn
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Commit or roll back, and release."""
-        conn, hold = self._conn, self._hold
-        del self._conn, self._hold
-        if hold is None:
-            return
-        try:
-            if error is None and conn.hold is hold and not session.is_idle(conn):
-                self._pool.commit(conn, is_last=True)
-        except BaseException as failure:
-            self._pool.release(conn, hold, keep=leaves_usable(failure))
-            raise
-        self._pool.release(conn, hold, keep=error is None or leaves_usable(error))
 
 
 def all_pools() -> list[ConnectionPool]:

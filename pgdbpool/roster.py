@@ -193,6 +193,7 @@ class Roster:
         endpoint = entry.endpoint
         entry.since = now
         conn.hold = None
+        conn.is_touched = False
         if (
             entry.expires_at <= now
             or entry.generation != endpoint.generation

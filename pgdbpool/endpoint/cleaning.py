@@ -16,22 +16,30 @@ logger = logging.getLogger(__name__)
 
 
 def is_clean(conn: PooledConnection) -> bool:
-    """Whether a hold left nothing to undo. No I/O; costs a quarter of a microsecond.
-
-    A transaction is none of its leavings that its COMMIT began for the next hold.
-    """
+    """Whether a hold left nothing to undo. No I/O; costs a fifth of a microsecond."""
+    if conn.is_touched:
+        return _is_clean_after_use(conn)
     before = conn.baseline
-    wanted = OPEN if conn.is_renewed and conn.is_pristine else IDLE
     return not (
-        conn.get_transaction_status() != wanted  # one of its own, when closed
-        or (conn.cursors and session.open_cursors(conn))
-        or conn.is_changed
-        or conn.is_cancelled
+        conn.get_transaction_status()  # that of a closed connection is not zero
         or conn.cursor_factory is not before.cursor_factory
         or conn.string_types != before.string_types
         or conn.binary_types != before.binary_types
-        or conn.notices
-        or conn.notifies
+    )
+
+
+def _is_clean_after_use(conn: PooledConnection) -> bool:
+    before = conn.baseline
+    # What its COMMIT began for the next hold is none of its leavings.
+    wanted = OPEN if conn.is_renewed and conn.is_pristine else IDLE
+    return (
+        conn.get_transaction_status() == wanted
+        and not (conn.is_changed or conn.is_cancelled)
+        and not (conn.notices or conn.notifies)
+        and not (conn.cursors and session.open_cursors(conn))
+        and conn.cursor_factory is before.cursor_factory
+        and conn.string_types == before.string_types
+        and conn.binary_types == before.binary_types
     )
 
 

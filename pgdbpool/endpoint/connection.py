@@ -56,6 +56,7 @@ class PooledConnection(driver.connection):
         entry: its place in the pool.
         hold: the hold it is in; None while it is nobody's.
         is_pristine: the open transaction is the ping's and nobody used it.
+        is_touched: its holder did something that release may have to undo.
         is_cancelled: a cancel request is under way and could hit anyone.
         is_changed: a setting of the driver was changed.
         is_write_ping: the ping's BEGIN says READ WRITE, so that it also proves
@@ -78,6 +79,7 @@ class PooledConnection(driver.connection):
         "is_changed",
         "is_pristine",
         "is_renewed",
+        "is_touched",
         "is_write_ping",
         "news",
         "pinged_for",
@@ -92,7 +94,8 @@ class PooledConnection(driver.connection):
         self.hold = Hold(monotonic(), sys._getframe(), None, False)  # noqa: SLF001
         self.cursors: set[weakref.ref[driver.cursor]] = set()
         self.is_pristine = self.is_write_ping = False
-        self.is_cancelled = self.is_changed = self.is_renewed = False
+        self.is_touched = self.is_cancelled = False
+        self.is_changed = self.is_renewed = False
         self.pinged_for: Hold | None = None
         super().__init__(*args, **kwargs)
         self.news = looker(self.fileno())
@@ -127,7 +130,7 @@ class PooledConnection(driver.connection):
             ConnectionReleased: the connection is nobody's.
         """
         self._refuse_if_released()
-        self.is_changed = True
+        self.is_touched = self.is_changed = True
         if self.is_pristine:
             self.is_pristine = False
             driver.connection.rollback(self)
@@ -156,6 +159,7 @@ class PooledConnection(driver.connection):
         if self.hold is None:
             self._refuse_if_released()
         self.is_pristine = False
+        self.is_touched = True
         cur = super().cursor(*args, **kwargs)
         cursors = self.cursors
         cursors.add(weakref.ref(cur, cursors.discard))
@@ -200,7 +204,7 @@ class PooledConnection(driver.connection):
     def cancel(self) -> None:
         """Cancel the current command; the connection is closed at its release."""
         self._refuse_if_released()
-        self.is_cancelled = True
+        self.is_touched = self.is_cancelled = True
         super().cancel()
 
     def set_session(self, *args: Any, **kwargs: Any) -> None:

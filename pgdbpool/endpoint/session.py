@@ -104,7 +104,7 @@ def prepare(conn: PooledConnection, settings: Settings) -> None:
     configure(conn, settings)
     conn.baseline = _baseline(conn, reset_session + _keep_reported(conn))
     arm(conn)
-    conn.is_changed = False
+    conn.is_changed = conn.is_touched = False
     conn.hold = None
     conn.cursors.clear()
 
@@ -272,7 +272,6 @@ def _is_renewable(conn: PooledConnection) -> bool:
         type(conn) is PooledConnection  # a user's class may have a commit() of its own
         and conn.is_write_ping
         and conn.baseline.begins_plainly
-        and not conn.is_changed
         and not conn.is_cancelled
         and not _reports(conn, "default_transaction_read_only", "on")
         and not open_cursors(conn)

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from tests.benchmarks import (
     contention,
+    contention_alone,
     cycle,
     ping,
     plain,
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
 
 BENCHMARKS = {
     module.NAME: module
-    for module in (cycle, size, ping, contention, served, plain, spike, recovery)
+    for module in (
+        *(cycle, size, ping, contention, contention_alone),
+        *(served, plain, spike, recovery),
+    )
 }
 WIDTH_OF_A_FILE = 120
 DISTRIBUTIONS = (

@@ -318,7 +318,7 @@ def test_a_ping_is_for_one_hold(
     conn.pinged_for = mine
     with pool.connection() as again:
         assert again is conn
-        assert again.is_pristine
+        assert again.get_transaction_status() == driver.TRANSACTION_STATUS_INTRANS
 
 
 def test_a_session_lost_before_the_commit_committed_nothing(

@@ -31,7 +31,7 @@ class FakeConnection:
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
         self.hold: Hold | None = None
-        self.is_renewed = False
+        self.is_renewed = self.is_touched = False
 
 
 class InOrder(dict[Entry, None]):

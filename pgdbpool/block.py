@@ -1,0 +1,51 @@
+"""A connection for the time of a ``with`` block."""
+
+import sys
+from types import TracebackType
+
+from pgdbpool.endpoint import session
+from pgdbpool.endpoint.connection import PooledConnection
+from pgdbpool.holding import Holding, leaves_usable
+
+_caller = sys._getframe  # noqa: SLF001 - the one way to learn who acquires
+
+
+class Block:
+    """A connection for the time of a ``with`` block: `ConnectionPool.connection`."""
+
+    __slots__ = ("_conn", "_hold", "_pool", "_timeout")
+
+    def __init__(self, pool: Holding, timeout: float | None) -> None:
+        self._pool = pool
+        self._timeout = timeout
+
+    def __enter__(self) -> PooledConnection:
+        """Acquire. Blocks; raises what `Holding.acquire` raises."""
+        conn = None
+        try:
+            conn = self._conn = self._pool.acquire_at(_caller(1), self._timeout, None)
+            self._hold = conn.hold
+        except BaseException:
+            if conn is not None and conn.hold is not None:
+                self._pool.release(conn, conn.hold, keep=False)
+            raise
+        return conn
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Commit or roll back, and release."""
+        conn, hold = self._conn, self._hold
+        del self._conn, self._hold
+        if hold is None:
+            return
+        try:
+            if error is None and conn.hold is hold and not session.is_idle(conn):
+                self._pool.commit(conn, is_last=True)
+        except BaseException as failure:
+            self._pool.release(conn, hold, keep=leaves_usable(failure))
+            raise
+        self._pool.release(conn, hold, keep=error is None or leaves_usable(error))
