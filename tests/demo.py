@@ -17,7 +17,13 @@ import psutil
 from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent
-COMMAND = (sys.executable, "-c", "from pgdbpool.cli import main; main()")
+# The demo leaves SIGHUP alone where it is ignored, as under nohup, where these tests
+# may well run themselves.
+MAIN = (
+    "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); "
+    "from pgdbpool.cli import main; main()"
+)
+COMMAND = (sys.executable, "-c", MAIN)
 
 
 class DemoProcess:
