@@ -77,8 +77,8 @@ def free_port() -> int:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((HOST, port))
             return port
-    message = f"no free port on {HOST} from {_PORTS[0]} to {_PORTS[-1]}"
-    raise EmbeddedPostgresError(message)
+    numbers = f"from {_PORTS[0]} to {_PORTS[-1]}"
+    raise EmbeddedPostgresError(f"no free port on {HOST} {numbers}")
 
 
 class EmbeddedPostgres:
@@ -141,8 +141,7 @@ class EmbeddedPostgres:
                 `timeout` seconds; the message has the end of its log.
         """
         if self.is_running:
-            message = "the embedded PostgreSQL is running already"
-            raise EmbeddedPostgresError(message)
+            raise EmbeddedPostgresError("the embedded PostgreSQL is running already")
         may_move = self._programs is None  # nobody knows the port yet
         directory, programs = self._prepare()
         for _ in range(_PORT_TRIES):
@@ -155,8 +154,9 @@ class EmbeddedPostgres:
                 break
             self.port = free_port()
         tail = "\n".join(said.splitlines()[-_TAIL:])
-        message = f"the embedded PostgreSQL did not start on port {self.port}:\n{tail}"
-        raise EmbeddedPostgresError(message)
+        raise EmbeddedPostgresError(
+            f"the embedded PostgreSQL did not start on port {self.port}:\n{tail}"
+        )
 
     def stop(self, mode: StopMode = "fast", timeout: float = 30.0) -> None:
         """Shut the server down as `pg_ctl stop -m mode` does. Blocks.
@@ -167,8 +167,7 @@ class EmbeddedPostgres:
             ValueError: There is no such mode.
         """
         if mode not in _SIGNALS:
-            message = f"mode must be one of {', '.join(_SIGNALS)}, not {mode!r}"
-            raise ValueError(message)
+            raise ValueError(f"mode must be one of {', '.join(_SIGNALS)}, not {mode!r}")
         if self._server is None:
             return
         self._server.send_signal(_SIGNALS[mode])
@@ -251,6 +250,22 @@ class EmbeddedPostgres:
             return (self.directory / "log").read_text(errors="replace")
         return ""
 
+    @property
+    def data(self) -> Path:
+        """The data directory of a server that has been started before."""
+        if self.directory is None:
+            raise EmbeddedPostgresError("the server has never been started")
+        return self.directory / "data"
+
+    def run(self, name: str, *arguments: str) -> None:
+        """Run a program of the server's version as its account. Blocks.
+
+        Raises:
+            EmbeddedPostgresError: It failed.
+        """
+        directory, programs = self._prepare()
+        programs.run(name, *arguments, cwd=directory)
+
     def dsn(
         self, dbname: str = "postgres", user: str = "postgres", **more: object
     ) -> str:
@@ -299,10 +314,9 @@ class EmbeddedPostgres:
         secret.unlink(missing_ok=True)
         with (data / "postgresql.conf").open("a") as file:
             file.writelines(
-                f"{name} = {_quoted(setting)}\n"
+                f"{name} = {quoted(setting)}\n"
                 for name, setting in {
                     "listen_addresses": HOST,
-                    "unix_socket_directories": directory,
                     **self._settings,
                 }.items()
             )
@@ -312,15 +326,11 @@ class EmbeddedPostgres:
     def _launch(self, directory: Path, programs: Programs, timeout: float) -> bool:
         """Start the server process and wait until it serves, or return False."""
         log: BinaryIO
+        # Not in a file what is this server's alone: files are copied to standbys.
+        own = ["-D", str(self.data), "-p", str(self.port), "-k", str(directory)]
         with (directory / "log").open("ab") as log:
             self._server = server = programs.spawn(
-                "postgres",
-                "-D",
-                str(directory / "data"),
-                "-p",
-                str(self.port),
-                cwd=directory,
-                log=log,
+                "postgres", *own, cwd=directory, log=log
             )
         deadline = time.monotonic() + timeout
         while server.poll() is None:
@@ -370,7 +380,8 @@ def _give(path: Path, *, to: Path) -> None:
     os.chown(path, owner.st_uid, owner.st_gid)
 
 
-def _quoted(setting: object) -> str:
+def quoted(setting: object) -> str:
+    """Return a value as postgresql.conf has it."""
     return "'" + str(setting).replace("\\", "\\\\").replace("'", "''") + "'"
 
 

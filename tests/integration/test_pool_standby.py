@@ -10,11 +10,11 @@ from psycopg2 import errors as sqlstate
 
 from pgdbpool import ConnectionPool, PoolTimeout
 from pgdbpool.demo.postgres import EmbeddedPostgres
+from pgdbpool.demo.standby import Standby, demote
 from pgdbpool.endpoint.connection import READONLY
 from tests import leftovers
 from tests.asking import ask, pid
 from tests.observer import observe
-from tests.standby import Standby, demote
 from tests.waiting import until
 
 WRITE = "CREATE TABLE written (id int)"
