@@ -2,6 +2,8 @@
 
 import pgdbpool.errors  # noqa: F401 - first: it says how to install the driver
 from pgdbpool.endpoint.connection import PooledConnection
+from pgdbpool.endpoint.snapshot import EndpointState
+from pgdbpool.endpoint.standing import Role
 from pgdbpool.errors import (
     AuthenticationFailed,
     CommitUnknown,
@@ -9,6 +11,7 @@ from pgdbpool.errors import (
     EndpointDown,
     NestedCheckout,
     NoPrimary,
+    NoStandby,
     PoolClosed,
     PoolError,
     PoolExhausted,
@@ -19,7 +22,7 @@ from pgdbpool.errors import (
 )
 from pgdbpool.pool import ConnectionPool
 from pgdbpool.settings import Settings
-from pgdbpool.wsgi import PoolMiddleware
+from pgdbpool.wsgi import PoolMiddleware, ReadYourWrites
 
 __version__ = "2.0.0a1"
 
@@ -29,14 +32,18 @@ __all__ = [
     "ConnectionPool",
     "ConnectionReleased",
     "EndpointDown",
+    "EndpointState",
     "NestedCheckout",
     "NoPrimary",
+    "NoStandby",
     "PoolClosed",
     "PoolError",
     "PoolExhausted",
     "PoolMiddleware",
     "PoolTimeout",
     "PooledConnection",
+    "ReadYourWrites",
+    "Role",
     "Settings",
     "SettingsError",
     "TooManyConnections",

@@ -1,11 +1,15 @@
 """A connection for the time of a ``with`` block."""
 
 import sys
+from time import monotonic
 from types import TracebackType
+from typing import ClassVar
 
 from pgdbpool.endpoint import session
 from pgdbpool.endpoint.connection import PooledConnection
-from pgdbpool.holding import Holding, leaves_usable
+from pgdbpool.endpoint.entry import Hold, Reading, StrictReading
+from pgdbpool.holding import Holding
+from pgdbpool.releasing import leaves_usable
 
 _caller = sys._getframe  # noqa: SLF001 - the one way to learn who acquires
 
@@ -15,6 +19,8 @@ class Block:
 
     __slots__ = ("_conn", "_hold", "_pool", "_timeout")
 
+    kind: ClassVar[type[Hold]] = Hold
+
     def __init__(self, pool: Holding, timeout: float | None) -> None:
         self._pool = pool
         self._timeout = timeout
@@ -23,7 +29,8 @@ class Block:
         """Acquire. Blocks; raises what `Holding.acquire` raises."""
         conn = None
         try:
-            conn = self._conn = self._pool.acquire_at(_caller(1), self._timeout, None)
+            hold = self.kind(monotonic(), _caller(1), None, True)
+            conn = self._conn = self._pool.serve(hold, self._timeout)
             self._hold = conn.hold
         except BaseException:
             if conn is not None and conn.hold is not None:
@@ -42,6 +49,8 @@ class Block:
         del self._conn, self._hold
         if hold is None:
             return
+        if error is not None:
+            self._pool.blame(conn, error)
         try:
             if error is None and conn.hold is hold and not session.is_idle(conn):
                 self._pool.commit(conn, is_last=True)
@@ -49,3 +58,19 @@ class Block:
             self._pool.release(conn, hold, keep=leaves_usable(failure))
             raise
         self._pool.release(conn, hold, keep=error is None or leaves_usable(error))
+
+
+class ReadingBlock(Block):
+    """The same for ``read_only=True``."""
+
+    __slots__ = ()
+
+    kind = Reading
+
+
+class StrictBlock(Block):
+    """The same for ``strict=True``."""
+
+    __slots__ = ()
+
+    kind = StrictReading

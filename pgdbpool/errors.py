@@ -70,4 +70,8 @@ class TooManyConnections(EndpointDown):
 
 
 class NoPrimary(PoolTimeout):
-    """No endpoint is a primary."""
+    """No endpoint is a primary; the message has what each is, and since when."""
+
+
+class NoStandby(PoolTimeout):
+    """No standby may serve, and ``strict=True`` leaves the primary out."""

@@ -1,26 +1,27 @@
-"""A hold, from its acquire to its release: what happens in the caller's thread."""
+"""The beginning of a hold: the shelf or the line, and a ping; in its own thread."""
 
-import _thread
 import logging
 import math
 import sys
-import threading
 from collections.abc import Callable
 from time import monotonic
 from types import FrameType
 
-from pgdbpool.endpoint import cleaning, session
+from pgdbpool.endpoint import session
 from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.endpoint import Endpoint
-from pgdbpool.endpoint.entry import Entry, Hold
+from pgdbpool.endpoint.entry import Entry, Hold, Reading
 from pgdbpool.endpoint.health import in_one_line
+from pgdbpool.endpoint.need import Need
+from pgdbpool.endpoint.probe import role_of
+from pgdbpool.endpoint.standing import Role
 from pgdbpool.endpoint.state import Reason
 from pgdbpool.errors import PoolError
 from pgdbpool.hangups import hangups
-from pgdbpool.keeper import Keeper
+from pgdbpool.releasing import Releasing
 from pgdbpool.settings import Settings
 from pgdbpool.waiters import Waiter
-from pgdbpool.watchdog import guarded, watchdog
+from pgdbpool.watchdog import guarded
 
 logger = logging.getLogger(__name__)
 
@@ -31,26 +32,34 @@ FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
 
 
-class Holding(Keeper):
-    """Acquire and release, in the order of a hold's life.
+class Holding(Releasing):
+    """Acquire: all of a hold, for its end is inherited.
 
     Args:
         name: the pool's.
         settings: the pool's.
         endpoints: makes the endpoints, anew in each forked child.
+        need: what a plain ``connection()`` needs where there are several.
     """
 
     def __init__(
-        self, name: str, settings: Settings, endpoints: Callable[[], list[Endpoint]]
+        self,
+        name: str,
+        settings: Settings,
+        endpoints: Callable[[], list[Endpoint]],
+        need: Need,
     ) -> None:
-        super().__init__(name, settings, endpoints)
+        super().__init__(name, settings, endpoints, need)
         # A check hook is asked each time, whatever the ping.
         self._ping_idle = 0.0 if settings.check else settings.ping_idle
-        self._is_rollback_enough = settings.reset == "rollback"
-        self._is_ping_enough = self._is_rollback_enough and not settings.check
 
     def acquire(
-        self, timeout: float | None = None, *, request: str | None = None
+        self,
+        timeout: float | None = None,
+        *,
+        request: str | None = None,
+        read_only: bool = False,
+        after: int | None = None,
     ) -> PooledConnection:
         """Acquire for a block or request that ends in this thread.
 
@@ -60,30 +69,35 @@ class Holding(Keeper):
         Args:
             timeout: seconds; None for the pool's.
             request: what it is for, such as ``GET /report``, for messages.
+            read_only: from a standby where one qualifies, in READ ONLY transactions.
+            after: bytes of WAL that a standby must have replayed (`written`).
 
         Raises:
             NestedCheckout: every holder waits as well, so none could ever end.
             PoolError: as `getconn`.
         """
-        return self._acquire(timeout, sys._getframe(1), request, True)  # noqa: SLF001 - who acquires
+        frame = sys._getframe(1)  # noqa: SLF001 - who acquires
+        return self.acquire_at(frame, timeout, request, read_only, after)
 
     def acquire_at(
-        self, frame: FrameType, timeout: float | None, request: str | None
+        self,
+        frame: FrameType,
+        timeout: float | None,
+        request: str | None,
+        read_only: bool = False,  # noqa: FBT001, FBT002 - on the path of every request
+        after: int | None = None,
     ) -> PooledConnection:
         """Acquire like `acquire`, on behalf of the caller that ``frame`` shows."""
-        return self._acquire(timeout, frame, request, True)
+        now = monotonic()
+        if read_only:
+            return self.serve(Reading(now, frame, request, True, after), timeout)
+        return self.serve(Hold(now, frame, request, True), timeout)
 
-    def _acquire(
-        self,
-        timeout: float | None,
-        frame: FrameType,
-        request: str | None,
-        is_block: bool,  # noqa: FBT001 - see Hold
-    ) -> PooledConnection:
+    def serve(self, hold: Hold, timeout: float | None) -> PooledConnection:
+        """Find a connection for a new hold. Blocks; raises as `acquire` does."""
         if self._is_locked_by_me():
             raise PoolError("a finalizer cannot acquire: it can run inside the pool")
-        now = monotonic()
-        hold = Hold(now, frame, request, is_block)
+        now = hold.since
         roster = self._roster
         try:
             with self._lock:
@@ -92,6 +106,7 @@ class Holding(Keeper):
             if (
                 conn is not None
                 and now - (entry := conn.entry).since < self._ping_idle
+                and conn.is_read_ping is hold.is_reading
                 and ((hangups.is_listening and entry.is_heard) or not conn.news())
             ):
                 return conn
@@ -137,7 +152,7 @@ class Holding(Keeper):
             error = self._objection(hold, asked, now, again=again)
             if error is None:
                 waiter = roster.join(hold, now, again=again)
-            due = roster.refusal_due()
+            due = roster.refusal_due(now)
         self._come_by(due)
         self.act()
         if error is not None:
@@ -162,10 +177,10 @@ class Holding(Keeper):
             return self._report.closed()
         if most and len(roster.line) >= most and not again:
             return self._report.line_is_full(now)
-        if roster.refuses(now):
+        if roster.refuses(hold, now):
             roster.plan(now)
             return self._report.no_connection(hold, asked, now)
-        if hold.is_block and roster.is_deadlocked(hold):
+        if hold.is_block and roster.is_deadlocked(hold, now):
             return self._report.deadlock(hold)
         return None
 
@@ -186,8 +201,11 @@ class Holding(Keeper):
             limit = min(limit, max(deadline - monotonic(), 0.1))
         try:
             if conn.pinged_for is not conn.hold:
+                began = monotonic()
                 with guarded(conn, limit, "the ping"):
                     self._check_and_ping(conn)
+                if not self._roster.is_single:
+                    entry.endpoint.standing.answered(monotonic() - began)
             conn.pinged_for = None
         except Exception as error:  # noqa: BLE001 - the check hook's may be any
             self._discard(entry, conn, error)
@@ -198,17 +216,34 @@ class Holding(Keeper):
                 health.succeeded()
                 self._roster.plan(monotonic())
             self.act()
-        if entry.endpoint.wants_primary and session.is_standby(conn):
+        return self._has_right_role(entry, conn)
+
+    def _has_right_role(self, entry: Entry, conn: PooledConnection) -> bool:
+        """Whether the server that answered the ping is what its holder needs."""
+        roster, endpoint = self._roster, entry.endpoint
+        if roster.is_single:
+            is_right = not (endpoint.wants_primary and session.is_standby(conn))
+        else:
+            # Who took READ WRITE is a primary.
+            role = Role.PRIMARY if conn.is_write_ping else role_of(conn)
+            is_right = role is None or role is endpoint.standing.role
+            if role is not None and not is_right:
+                now = monotonic()
+                with self._lock:
+                    roster.monitor.heard(endpoint, role, now)
+                    due = roster.upkeep(now)
+                self._come_by(due)
+        if not is_right:
             self._retire(entry, conn, Reason.WRONG_ROLE)
-            return False
-        return True
+        return is_right
 
     def _check_and_ping(self, conn: PooledConnection) -> None:
         if self.settings.check is not None:
             self.settings.check(conn)
             session.roll_back(conn)
             conn.cursors.clear()
-        session.ping(conn)
+        hold = conn.hold
+        session.ping(conn, is_reading=hold is not None and hold.is_reading)
 
     def _discard(
         self, entry: Entry, conn: PooledConnection, error: BaseException
@@ -221,7 +256,7 @@ class Holding(Keeper):
                 health.ping_lost(error, monotonic())
             else:
                 health.note(error, monotonic())
-            due = self._roster.refusal_due()
+            due = self._roster.refusal_due(monotonic())
         self._come_by(due)
         logger.info(
             "pool %r: a connection is not fit: %s", self.name, in_one_line(error)
@@ -237,113 +272,3 @@ class Holding(Keeper):
         if tries > UNPAUSED:
             pause = min(FIRST_PAUSE * 2 ** (tries - UNPAUSED), LONGEST_PAUSE)
             Waiter().sleep(min(pause, deadline - monotonic()))
-
-    # Release.
-
-    def commit(self, conn: PooledConnection, *, is_last: bool = False) -> None:
-        """Commit what is open on a held connection. Blocks as long as it takes.
-
-        Args:
-            conn: the connection.
-            is_last: the hold is released next. Then the ping for the first in
-                line, if there is one, goes along with the COMMIT.
-
-        Raises:
-            psycopg2.errors.InFailedSqlTransaction: a statement had failed;
-                all is rolled back.
-            CommitUnknown: the session was lost meanwhile.
-            psycopg2.Error: the driver's own; nothing is committed.
-        """
-        may_renew = is_last and self._is_ping_enough and bool(self._roster.line)
-        session.commit(conn, self.settings.ping_timeout, may_renew=may_renew)
-
-    def release(self, conn: PooledConnection, hold: Hold, *, keep: bool = True) -> bool:
-        """End a hold, once: roll back what is open, make clean, pass on.
-
-        Any thread may call it, any number of times. May block for a round trip
-        or two, at most ``ping_timeout``.
-
-        Args:
-            conn: the connection.
-            hold: the hold to end.
-            keep: False to close the connection instead.
-
-        Returns:
-            False if the hold had ended before; then nothing was touched.
-        """
-        if self._is_locked_by_me():
-            # A finalizer, which the collector runs in the middle of our own work.
-            if hold.entry.hold is not hold:
-                return False
-            _thread.start_new_thread(self._release_later, (conn, hold, keep))
-            return True
-        is_clean = keep and self._is_rollback_enough and cleaning.is_clean(conn)
-        roster = self._roster
-        now = monotonic()
-        try:
-            with self._lock:
-                # Renewed for nobody, it would be idle in a transaction.
-                if is_clean and conn.is_renewed and not roster.line:
-                    is_clean = False
-                entry = roster.end(hold, conn, now, is_clean)
-            if entry is None:
-                return False
-            if not is_clean:
-                self._clean_here_or_elsewhere(entry, conn, keep)
-        except BaseException:
-            self.mend()
-            raise
-        if roster.jobs:
-            self.act()
-        return True
-
-    def _release_later(
-        self,
-        conn: PooledConnection,
-        hold: Hold,
-        keep: bool,  # noqa: FBT001 - a thread's body
-    ) -> None:
-        self.release(conn, hold, keep=keep)
-
-    def _clean_here_or_elsewhere(
-        self,
-        entry: Entry,
-        conn: PooledConnection,
-        keep: bool,  # noqa: FBT001 - a thread's body
-    ) -> None:
-        if threading.get_ident() in (watchdog.thread, hangups.thread):
-            # A finalizer again, on one of the threads that do no I/O.
-            _thread.start_new_thread(self._clean_elsewhere, (entry, conn, keep))
-        else:
-            self._clean(entry, conn, keep=keep)
-
-    def _clean_elsewhere(
-        self,
-        entry: Entry,
-        conn: PooledConnection,
-        keep: bool,  # noqa: FBT001 - a thread's body
-    ) -> None:
-        self._clean(entry, conn, keep=keep)
-        self.act()
-
-    def _clean(self, entry: Entry, conn: PooledConnection, *, keep: bool) -> None:
-        reason: Reason | None = Reason.DIRTY
-        try:
-            if keep:
-                reason = cleaning.clean(conn, self.settings)
-        finally:
-            # Also for an exception from outside: then it is not fit.
-            with self._lock:
-                now = monotonic()
-                if reason is None:
-                    self._roster.give(entry, conn, now)
-                else:
-                    self._roster.fail(entry, conn, reason, now)
-
-
-def leaves_usable(error: BaseException) -> bool:
-    """Whether a connection may be kept that a block left by this exception.
-
-    One that interrupts from outside can have struck in the middle of a call.
-    """
-    return isinstance(error, (Exception, GeneratorExit))

@@ -23,19 +23,22 @@ from typing import Any
 
 import psycopg2
 
-from pgdbpool.endpoint import session
+from pgdbpool.endpoint import names
 from pgdbpool.endpoint.connection import PooledConnection
-from pgdbpool.endpoint.endpoint import Endpoint, Role
-from pgdbpool.endpoint.entry import Entry, Hold
+from pgdbpool.endpoint.endpoint import Endpoint
+from pgdbpool.endpoint.entry import Entry
 from pgdbpool.endpoint.health import in_one_line
+from pgdbpool.endpoint.need import Need
+from pgdbpool.endpoint.probe import probe, role_of
+from pgdbpool.endpoint.standing import Finding
 from pgdbpool.endpoint.state import Reason, State
 from pgdbpool.hangups import hangups
+from pgdbpool.planning import Acts, Job
 from pgdbpool.report import Report
-from pgdbpool.roster import Acts, Job
 from pgdbpool.settings import Settings
 from pgdbpool.upkeep import TendedRoster
 from pgdbpool.waiters import Waiter
-from pgdbpool.watchdog import shut_down, watchdog
+from pgdbpool.watchdog import guarded, shut_down, watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -47,14 +50,20 @@ class Keeper:
         name: the pool's.
         settings: the pool's.
         endpoints: makes the endpoints, anew in each forked child.
+        need: what a plain ``connection()`` needs where there are several.
     """
 
     def __init__(
-        self, name: str, settings: Settings, endpoints: Callable[[], list[Endpoint]]
+        self,
+        name: str,
+        settings: Settings,
+        endpoints: Callable[[], list[Endpoint]],
+        need: Need,
     ) -> None:
         self.name = name
         self.settings = settings
         self._make_endpoints = endpoints
+        self._need = need
         self._start_anew()
         _keepers.add(self)
 
@@ -67,7 +76,14 @@ class Keeper:
         self._roster = TendedRoster(
             self._make_endpoints(),
             self.settings,
-            Acts(self._connect_job, self._close_job, self._loss_job),
+            self._need,
+            Acts(
+                self._connect_job,
+                self._close_job,
+                self._probe_job,
+                self._resolve_job,
+                self._warn_job,
+            ),
         )
         self._report = Report(self.name, self._roster)
         self._upkeep_at = math.inf
@@ -104,26 +120,108 @@ class Keeper:
         began = monotonic()
         try:
             conn = entry.endpoint.connect()
+            finding = self._introduce(entry, conn)
         except BaseException as error:  # noqa: BLE001 - a thread has nobody to tell
             self._connect_failed(entry, error)
             return
         seconds = monotonic() - began
+        self._take_in(entry, conn, finding, seconds)
+
+    def _take_in(
+        self,
+        entry: Entry,
+        conn: PooledConnection,
+        finding: Finding | None,
+        seconds: float,
+    ) -> None:
+        """Put a new connection to its entry; still in the thread of its connect."""
         conn.entry = entry
+        if entry.endpoint.host is not None:
+            entry.address = names.address_of(conn)
         mine = weakref.ref(self)
         told = functools.partial(_on_hangup, mine, weakref.ref(conn))
         entry.is_heard = hangups.listen(conn.fileno(), told)
         vacated = functools.partial(_on_vacated, mine, entry)
         with self._lock:
             now = monotonic()
-            entry.endpoint.role = role_of(conn)
             if entry.state is State.CONNECTING:
                 entry.reference = weakref.ref(conn, vacated)
+                self._roster.learned(entry.endpoint, finding, role_of(conn), now)
             self._roster.connected(entry, conn, seconds, now)
             due = self._roster.upkeep(now)
         entry.endpoint.opening.discard(conn)
         logger.info(
             "pool %r: opened a connection to %s", self.name, entry.endpoint.name
         )
+        self._come_by(due)
+        self.act()
+
+    def _introduce(self, entry: Entry, conn: PooledConnection) -> Finding | None:
+        """Ask a server that is not known, or no more, who it is. Blocks.
+
+        Raises:
+            psycopg2.Error: it does not answer; the connection is closed.
+        """
+        if self._roster.is_single or entry.endpoint.standing.is_known:
+            return None
+        try:
+            with guarded(conn, self.settings.ping_timeout, "the probe"):
+                return probe(conn)
+        except BaseException:
+            entry.endpoint.opening.discard(conn)
+            conn.retire()
+            raise
+
+    def _ask(self, conn: PooledConnection) -> Finding | None:
+        """Ask a server who it is; None: it did not say, and was told of. Blocks."""
+        try:
+            with guarded(conn, self.settings.ping_timeout, "the probe"):
+                return probe(conn)
+        except psycopg2.Error as error:
+            logger.info("pool %r: a probe failed: %s", self.name, in_one_line(error))
+            return None
+
+    def _probe_job(self, entry: Entry, conn: PooledConnection) -> Job:
+        return functools.partial(self._begin_probe, entry, conn)
+
+    def _begin_probe(self, entry: Entry, conn: PooledConnection) -> None:
+        try:
+            _thread.start_new_thread(self._probe, (entry, conn))
+        except RuntimeError as error:  # the process can have no more threads
+            logger.info("pool %r: nobody can probe: %s", self.name, error)
+            with self._lock:
+                self._roster.probe_later(entry, conn, monotonic())
+
+    def _probe(self, entry: Entry, conn: PooledConnection) -> None:
+        """Ask a server who it is now; the body of a short-lived thread."""
+        finding = self._ask(conn)
+        with self._lock:
+            now = monotonic()
+            if finding is None:
+                error = ConnectionError("it did not answer a probe")
+                entry.endpoint.health.ping_lost(error, now)
+                self._roster.fail(entry, conn, Reason.PING_FAILED, now)
+            else:
+                self._roster.probed(entry, conn, finding, now)
+            due = self._roster.upkeep(now)
+        self._come_by(due)
+        self.act()
+
+    def _resolve_job(self, endpoint: Endpoint) -> Job:
+        return functools.partial(
+            _thread.start_new_thread, self._resolve, (endpoint, endpoint.host)
+        )
+
+    def _resolve(self, endpoint: Endpoint, host: str) -> None:
+        """Find out where a name leads now; the body of a short-lived thread."""
+        try:
+            addresses = names.addresses(host)
+        except OSError as error:
+            logger.debug("pool %r: %s: %s", self.name, host, in_one_line(error))
+            return
+        with self._lock:
+            self._roster.resolved(endpoint, addresses)
+            due = self._roster.upkeep(monotonic())
         self._come_by(due)
         self.act()
 
@@ -165,13 +263,8 @@ class Keeper:
             self._roster.salvage(monotonic())
         self.act()
 
-    def _loss_job(self, hold: Hold) -> Job:
-        return functools.partial(
-            logger.warning,
-            "pool %r: a connection was not released but lost (%r); it is closed",
-            self.name,
-            hold,
-        )
+    def _warn_job(self, text: str) -> Job:
+        return functools.partial(logger.warning, "pool %r: %s", self.name, text)
 
     def _hear(self, conn: PooledConnection) -> None:
         """Deal with a hang-up; on the listening thread, so without I/O."""
@@ -265,11 +358,6 @@ def _is_owned_by_me(lock: Any) -> Callable[[], bool]:  # noqa: ANN401 - typeshed
     """Return what tells whether this thread holds the lock, as Condition does."""
     owned: Callable[[], bool] = lock._is_owned  # noqa: SLF001 - there is no other
     return owned
-
-
-def role_of(conn: PooledConnection) -> Role:
-    """Return the role that the server last reported on this session."""
-    return Role.STANDBY if session.is_standby(conn) else Role.PRIMARY
 
 
 def _on_vacated(keeper: "weakref.ref[Keeper]", entry: Entry, _conn: object) -> None:

@@ -4,39 +4,42 @@ import atexit
 import itertools
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-import psycopg2
-
-from pgdbpool.block import Block
-from pgdbpool.endpoint import session
+from pgdbpool.block import Block, ReadingBlock, StrictBlock
+from pgdbpool.care import Caring
 from pgdbpool.endpoint.connection import PooledConnection
-from pgdbpool.endpoint.endpoint import Endpoint
-from pgdbpool.endpoint.entry import Entry, Hold
-from pgdbpool.endpoint.state import Reason, State, move
-from pgdbpool.holding import Holding
+from pgdbpool.endpoint.endpoint import Endpoint, endpoint_name
+from pgdbpool.endpoint.entry import Entry, Hold, Reading, StrictReading
+from pgdbpool.endpoint.need import default_need
+from pgdbpool.endpoint.snapshot import EndpointState
+from pgdbpool.endpoint.state import Reason, State
+from pgdbpool.errors import SettingsError
 from pgdbpool.keeper import all_keepers
-from pgdbpool.settings import Settings, SettingsDict, check_sizes, libpq_params
+from pgdbpool.routing.hosts import endpoint_params, weights_of
+from pgdbpool.settings import Settings, SettingsDict
 from pgdbpool.stats import Stats
-from pgdbpool.watchdog import guarded, shut_down
+from pgdbpool.watchdog import shut_down
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
 _caller = sys._getframe  # noqa: SLF001 - the one way to learn who acquires
 _numbers = itertools.count(1)
+_Kind = TypeVar("_Kind")
 
 
-class ConnectionPool(Holding):
+class ConnectionPool(Caring):
     """A pool of psycopg2 connections, safe to share between threads and forks.
 
     The constructor never connects: the pool opens its first connection when it
     is first used, or when `open` or `wait` is called.
 
     Args:
-        conninfo: a DSN or URL of libpq; empty for its ``PG*`` variables.
+        conninfo: a DSN or URL of libpq, of one server or several, or a list of
+            such; empty for its ``PG*`` variables.
         **given: see `Settings`, which documents each.
 
     Attributes:
@@ -47,15 +50,21 @@ class ConnectionPool(Holding):
         SettingsError: a setting is unknown, wrong or contradictory.
     """
 
-    def __init__(self, conninfo: str = "", **given: "Unpack[SettingsDict]") -> None:
+    def __init__(
+        self, conninfo: str | Sequence[str] = "", **given: "Unpack[SettingsDict]"
+    ) -> None:
         settings = Settings.of(conninfo, given)
-        params, factories = libpq_params(conninfo, settings.kwargs)
+        each, factories, attributes = endpoint_params(settings)
+        weights = weights_of([endpoint_name(p) for p in each], settings.weights)
 
         def endpoints() -> list[Endpoint]:
-            return [Endpoint(params, factories, settings)]
+            return [
+                Endpoint(params, factories, settings, weight)
+                for params, weight in zip(each, weights, strict=True)
+            ]
 
         name = settings.name or f"pool-{next(_numbers)}"
-        super().__init__(name, settings, endpoints)
+        super().__init__(name, settings, endpoints, default_need(attributes))
         self._roster.is_open = settings.open
         for callback in tuple(_on_created):
             callback(self)
@@ -85,6 +94,12 @@ class ConnectionPool(Holding):
     def timeout(self) -> float | None:
         """How long an acquire may take, in seconds."""
         return self.settings.timeout
+
+    @property
+    def endpoints(self) -> list[EndpointState]:
+        """How each server is doing at this moment."""
+        with self._lock:
+            return [EndpointState.of(e, self.max_size) for e in self._roster.endpoints]
 
     @property
     def closed(self) -> bool:
@@ -132,8 +147,7 @@ class ConnectionPool(Holding):
             self._fill()
 
         def is_full() -> bool:
-            ready = roster.count(State.IDLE, State.IN_USE, State.RESERVED)
-            return ready >= roster.min_size or not roster.is_open
+            return roster.is_ready_for(hold, monotonic()) or not roster.is_open
 
         if self.wait_until(is_full, timeout) and roster.is_open:
             return
@@ -150,27 +164,52 @@ class ConnectionPool(Holding):
 
     # Acquire.
 
-    def connection(self, timeout: float | None = None) -> "Block":
+    def connection(
+        self,
+        timeout: float | None = None,
+        *,
+        read_only: bool = False,
+        strict: bool = False,
+    ) -> "Block":
         """Return a context manager that holds a connection for its block.
 
         It commits when the block ends, rolls back when it raises, and releases.
 
         Args:
             timeout: seconds; None for the pool's.
+            read_only: from a standby within ``max_lag`` where there is one, else
+                from the primary; its transactions are READ ONLY.
+            strict: with ``read_only``: never from the primary.
+
+        Raises:
+            SettingsError: ``strict`` without ``read_only``.
         """
+        if read_only or strict:
+            kind = _read_only(read_only, StrictBlock if strict else ReadingBlock)
+            return kind(self, timeout)
         return Block(self, timeout)
 
-    def getconn(self, timeout: float | None = None) -> PooledConnection:
+    def getconn(
+        self,
+        timeout: float | None = None,
+        *,
+        read_only: bool = False,
+        strict: bool = False,
+    ) -> PooledConnection:
         """Acquire a connection, which must be given to `putconn` afterwards.
 
         Blocks until there is one, at most ``timeout`` seconds (None: the
-        pool's). May be called from any thread, and so may `putconn`.
+        pool's). May be called from any thread, and so may `putconn`. The other
+        arguments are those of `connection`.
 
         Raises:
             PoolTimeout: there was none in time; its subclass says why.
             PoolClosed, TooManyRequests: as their names say.
         """
-        return self._acquire(timeout, _caller(1), None, False)
+        if read_only or strict:
+            kind = _read_only(read_only, StrictReading if strict else Reading)
+            return self.serve(kind(monotonic(), _caller(1), None, False), timeout)
+        return self.serve(Hold(monotonic(), _caller(1), None, False), timeout)
 
     def putconn(self, conn: PooledConnection) -> None:
         """Release what `getconn` gave: roll back, make clean, pass on.
@@ -205,85 +244,7 @@ class ConnectionPool(Holding):
             return ValueError(f"{conn!r} is released by the block or request it is in")
         return ValueError(f"{conn!r} has already been released to {self.name!r}")
 
-    # Care.
-
-    def check(self) -> None:
-        """Ping every idle connection and replace what does not answer. Blocks."""
-        with self._lock:
-            idle = [conn for p in self._roster.endpoints for conn in p.shelf]
-        for conn in idle:
-            if self._reserve(conn):
-                self._check_reserved(conn.entry, conn)
-
-    def _reserve(self, conn: PooledConnection) -> bool:
-        entry = conn.entry
-        with self._lock:
-            if entry.state is not State.IDLE:
-                return False
-            entry.endpoint.shelf.remove(conn)
-            move(entry, State.RESERVED)
-            return True
-
-    def _check_reserved(self, entry: Entry, conn: PooledConnection) -> None:
-        try:
-            with guarded(conn, self.settings.ping_timeout, "the ping"):
-                session.ping(conn)
-                session.undo_ping(conn)
-        except psycopg2.Error as error:
-            self._discard(entry, conn, error)
-            return
-        except BaseException:
-            self._retire(entry, conn, Reason.DIRTY)
-            raise
-        with self._lock:
-            entry.endpoint.health.succeeded()
-            since = entry.since
-            self._roster.give(entry, conn, monotonic())
-            entry.since = since  # a check is no use of it
-        self.act()
-
-    @staticmethod
-    def check_connection(conn: PooledConnection) -> None:
-        """Send an empty round trip, as psycopg_pool's function of this name does.
-
-        The pool pings by itself; this is for code that passes it as ``check``.
-        """
-        session.execute(conn, "SELECT 1")
-
-    def drain(self) -> None:
-        """Replace every connection: idle ones now, the others at their release."""
-        with self._lock:
-            for endpoint in self._roster.endpoints:
-                self._roster.condemn(endpoint, Reason.DRAINED)
-            self._roster.plan(monotonic())
-        self.act()
-
-    def retire_idle(self) -> None:
-        """Close what is idle and open nothing before the next use.
-
-        For a process that only forks others, such as gunicorn's arbiter.
-        """
-        with self._lock:
-            self._roster.is_filling = False
-            for endpoint in self._roster.endpoints:
-                self._roster.condemn(endpoint, Reason.DRAINED)
-        self.act()
-
-    def resize(self, min_size: int, max_size: int | None = None) -> None:
-        """Change the sizes. What is too many is closed, when in use at its release.
-
-        Args:
-            min_size: how many connections to keep open.
-            max_size: the limit; None for the same.
-
-        Raises:
-            SettingsError: the sizes make no sense; nothing is changed.
-        """
-        largest = min_size if max_size is None else max_size
-        check_sizes(min_size, largest)
-        with self._lock:
-            self._roster.resize(min_size, largest, monotonic())
-        self.act()
+    # Look.
 
     def get_stats(self) -> dict[str, int]:
         """Return counters and sizes, by the names psycopg_pool has for them."""
@@ -341,6 +302,12 @@ class ConnectionPool(Holding):
         for conn in conns:
             if conn is not None:
                 shut_down(conn)
+
+
+def _read_only(read_only: object, kind: type[_Kind]) -> type[_Kind]:
+    if not read_only:
+        raise SettingsError("strict: is for read_only=True only")
+    return kind
 
 
 def all_pools() -> list[ConnectionPool]:

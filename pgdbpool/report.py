@@ -7,11 +7,15 @@ import psycopg2
 
 from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Hold
+from pgdbpool.endpoint.need import Need
+from pgdbpool.endpoint.standing import Role
 from pgdbpool.endpoint.state import State
 from pgdbpool.errors import (
     AuthenticationFailed,
     EndpointDown,
     NestedCheckout,
+    NoPrimary,
+    NoStandby,
     PoolClosed,
     PoolError,
     PoolExhausted,
@@ -27,6 +31,8 @@ ADVICE: dict[type[PoolError], str] = {
     AuthenticationFailed: "Check user, password and the server's pg_hba.conf.",
     TooManyConnections: "Lower max_size or the number of processes, or raise the "
     "server's max_connections.",
+    NoPrimary: "Promote a standby, or add the server that is the primary.",
+    NoStandby: "Look at the standbys, raise max_lag, or do without strict=True.",
     PoolTimeout: "Raise timeout, or look at what slows connecting down.",
 }
 
@@ -78,12 +84,14 @@ class Report:
         """Return the error for a caller who was refused, or whose time is up."""
         if not self._roster.is_open:
             return self.closed()
-        kind = self._kind(asked, now)
+        kind = self._kind(hold, asked, now)
         facts = [self.fullness(now)]
         cause: BaseException | None = None
         for endpoint in self._roster.endpoints:
             health = endpoint.health
-            if kind is not PoolExhausted and (
+            if kind in (NoPrimary, NoStandby):
+                facts.append(f"{endpoint.name} {_part(endpoint, now)}")
+            elif kind is not PoolExhausted and (
                 kind is not PoolTimeout or health.error_at >= asked
             ):
                 facts.append(f"{endpoint.name} {health.describe(now)}")
@@ -101,17 +109,27 @@ class Report:
         error.__cause__ = cause
         return error
 
-    def _kind(self, asked: float, now: float) -> type[PoolError]:
+    def _kind(self, hold: Hold, asked: float, now: float) -> type[PoolError]:
         roster = self._roster
-        refused = roster.refuses(now)
+        refused = roster.refuses(hold, now)
         if refused is not None:
             return refused
-        if roster.count(State.IN_USE) >= roster.max_size * len(roster.endpoints):
+        servers = list(roster.candidates(hold, now))
+        if not servers:
+            return self._why_nobody(hold)
+        if all(e.count(State.IN_USE) >= roster.max_size for e in servers):
             return PoolExhausted
-        for endpoint in roster.endpoints:
+        for endpoint in servers:
             if endpoint.health.is_down or self._is_silent(endpoint, asked, now):
                 return endpoint.health.refusal or EndpointDown
         return PoolTimeout
+
+    def _why_nobody(self, hold: Hold) -> type[PoolError]:
+        """Return why no endpoint may serve a hold at this moment."""
+        if all(e.health.is_down for e in self._roster.endpoints):
+            return EndpointDown
+        is_strict = self._roster.chooser.need_of(hold) is Need.STANDBY
+        return NoStandby if is_strict else NoPrimary
 
     @staticmethod
     def _is_silent(endpoint: Endpoint, asked: float, now: float) -> bool:
@@ -135,3 +153,20 @@ class Report:
         if holds:
             text += f"; oldest, for {now - holds[0].since:.1f} s: {holds[0]!r}"
         return text
+
+
+def _part(endpoint: Endpoint, now: float) -> str:
+    """Return what a server is to its cluster, and since when."""
+    standing, health = endpoint.standing, endpoint.health
+    if health.is_down:
+        return health.describe(now)
+    if standing.role is None:
+        return "has not answered yet"
+    behind = ""
+    if standing.role is Role.STANDBY and standing.lag is not None:
+        behind = f", {standing.lag:.1f} s behind"
+    doubted = ""
+    if standing.role is Role.PRIMARY:
+        doubted = f" by its own word, on timeline {standing.timeline}"
+    since = now - standing.role_since
+    return f"has been a {standing.role.value}{doubted} for {since:.1f} s{behind}"

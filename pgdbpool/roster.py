@@ -12,81 +12,59 @@ funnel, `Roster.give`, which asks once: a waiter, or the shelf?
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Entry, Hold
+from pgdbpool.endpoint.need import Need
+from pgdbpool.endpoint.standing import Finding, Role
 from pgdbpool.endpoint.state import Reason, State, move
-from pgdbpool.errors import EndpointDown, PoolError
+from pgdbpool.planning import Acts, Planner
+from pgdbpool.routing.monitor import INTERVAL
 from pgdbpool.settings import Settings
-from pgdbpool.stats import Stats
-from pgdbpool.waiters import Line, Waiter
-
-# More connects at a time would mostly come too late: each release serves a
-# waiter as well, and what is no longer wanted loads the server for nothing.
-MOST_CONNECTING: Final = 4
+from pgdbpool.waiters import Waiter
 
 # Looking a member of an enum up costs as much as a call, twice a hold.
 IDLE: Final = State.IDLE
 IN_USE: Final = State.IN_USE
 
-Job = Callable[[], object]
 
-
-class Acts(NamedTuple):
-    """What a roster decides and others do: each makes a job of it."""
-
-    begin_connect: Callable[[Entry], Job]
-    close: Callable[[PooledConnection, Reason], Job]
-    tell_lost: Callable[[Hold], Job]
-
-
-class Roster:
-    """The state of one pool; the pool's lock guards all of it.
+class Roster(Planner):
+    """The state of one pool, and every change to it; the pool's lock guards it.
 
     Args:
         endpoints: the servers.
         settings: the pool's.
+        need: what a plain ``connection()`` needs where there are several.
         acts: make the jobs of what was decided.
 
     Attributes:
-        line: who waits for a connection.
         watchers: who waits for something else, and for what.
-        jobs: what was decided and is to be done without the lock.
-        stats: what happened so far.
-        min_size, max_size: the limits, for each endpoint.
         is_disturbed: something may have to be salvaged.
-        is_open, is_filling, was_closed: whether the pool serves; keeps
-            ``min_size`` open, which it does from its first use on; has ended.
+        was_closed: whether the pool has ended.
     """
 
     def __init__(
         self,
         endpoints: Sequence[Endpoint],
         settings: Settings,
+        need: Need,
         acts: Acts,
     ) -> None:
-        self.endpoints = endpoints
-        self.settings = settings
-        self.min_size = settings.min_size
-        self.max_size = settings.max_size
+        super().__init__(endpoints, settings, need, acts)
         self.is_disturbed = False
-        self.is_open = False
-        self.is_filling = False
         self.was_closed = False
-        self.line = Line()
         self.watchers: list[tuple[Callable[[], bool], Waiter]] = []
-        self.jobs: deque[Job] = deque()
-        self.stats = Stats()
-        self._acts = acts
         self._from_shelf = deque.pop if settings.order == "lifo" else deque.popleft
 
     # Acquire.
 
     def take(self, hold: Hold, now: float) -> PooledConnection | None:
         """Give the hold an idle connection that may be served; None: there is none."""
-        for endpoint in self.endpoints:
+        serving = self.endpoints if self.is_single else self.chooser.order(hold, now)
+        best: Endpoint | None = None
+        for endpoint in serving:
             shelf = endpoint.shelf
             while shelf:
                 conn = self._from_shelf(shelf)
@@ -95,9 +73,12 @@ class Roster:
                     move(entry, IN_USE)
                     entry.hold = conn.hold = hold
                     hold.entry = entry
+                    if best is not None:
+                        self.grow(best, now)
                     return conn
                 self.retire(entry, conn, Reason.LIFETIME)
                 self.plan(now)
+            best = best or endpoint
         return None
 
     def given_to(self, hold: Hold) -> PooledConnection | None:
@@ -116,46 +97,6 @@ class Roster:
             self.stats.requests_queued += 1
         self.plan(now)
         return waiter
-
-    def refuses(self, now: float) -> type[PoolError] | None:
-        """Return how callers are refused who found nothing idle, None: they wait."""
-        for endpoint in self.endpoints:
-            health = endpoint.health
-            if health.has_lasted(self.settings.grace, now):
-                return EndpointDown
-            # What is in use comes back, and what is connecting may succeed yet.
-            if health.refusal and not endpoint.entries:
-                return health.refusal
-        return None
-
-    def refusal_due(self) -> float:
-        """Return when those who wait will be refused, if nothing gets better."""
-        grace = self.settings.grace
-        if grace is None or not self.line:
-            return math.inf
-        unreachable = [
-            endpoint.health.unreachable_since
-            for endpoint in self.endpoints
-            if endpoint.health.unreachable_since is not None
-        ]
-        return min(unreachable, default=math.inf) + grace
-
-    def is_deadlocked(self, hold: Hold) -> bool:
-        """Whether no holder could ever release once this one stands in line too."""
-        entries = [entry for endpoint in self.endpoints for entry in endpoint.entries]
-        if len(entries) < self.max_size * len(self.endpoints):
-            return False
-        # Only a holder closes the circle, and few who wait are one.
-        if hold.thread not in {h.thread for h in self.holds()}:
-            return False
-        waiting = self.line.threads() | {hold.thread}
-        return all(
-            entry.hold is not None
-            and entry.conn is not None
-            and entry.hold.is_block
-            and entry.hold.thread in waiting
-            for entry in entries
-        )
 
     # Release, and whatever else makes a connection available.
 
@@ -180,7 +121,7 @@ class Roster:
         if is_clean:
             if conn.is_renewed:
                 conn.is_renewed = False
-                conn.pinged_for = self.line[0].hold
+                conn.pinged_for = self.next_for(entry.endpoint, now)
             self.give(entry, conn, now)
         return entry
 
@@ -204,24 +145,73 @@ class Roster:
             return
         move(entry, IDLE)
         endpoint.shelf.append(conn)
-        if self.line:
-            self._serve_first(now)
+        if not self.is_single and endpoint.standing.probe_at <= now:
+            self.reserve(conn)
+        elif self.line:
+            self._serve_next(endpoint, now)
         if self.watchers:
             self.notify()
 
-    def _serve_first(self, now: float) -> None:
+    def reserve(self, conn: PooledConnection) -> None:
+        """Take an idle connection to probe its server with."""
+        entry = conn.entry
+        entry.endpoint.shelf.remove(conn)
+        entry.endpoint.standing.probe_at = math.inf  # until it was
+        move(entry, State.RESERVED)
+        self.jobs.append(self._acts.probe(entry, conn))
+
+    def probed(
+        self, entry: Entry, conn: PooledConnection, finding: Finding, now: float
+    ) -> None:
+        """Take note of a probe, and give its connection back."""
+        if entry.state is not State.RESERVED:  # it was given up for this already
+            return
+        entry.endpoint.health.succeeded()
+        self.monitor.found(entry.endpoint, finding, now)
+        since = entry.since
+        self.give(entry, conn, now)
+        entry.since = max(since, 0.0)  # a probe is no use of it
+        self.serve(now)
+        self.plan(now)
+
+    def probe_later(self, entry: Entry, conn: PooledConnection, now: float) -> None:
+        """Give back what there was nobody to probe with."""
+        entry.endpoint.standing.probe_at = now + INTERVAL
+        self.give(entry, conn, now)
+
+    def serve(self, now: float) -> None:
+        """Give what is idle to who waits, after a change of roles or of luck."""
+        for endpoint in self.endpoints:
+            served = True
+            while served and endpoint.shelf and self.line:
+                served = self._serve_next(endpoint, now)
+
+    def _serve_next(self, endpoint: Endpoint, now: float) -> bool:
+        """Serve the first in line whom the endpoint may serve; False: nobody."""
+        if self.is_single:
+            self._serve(self.line[0], now)
+            return True
+        for waiter in self.line:
+            hold = waiter.hold
+            if hold is not None and self.chooser.serves(endpoint, hold, now):
+                return self._serve(waiter, now)
+        return False
+
+    def _serve(self, waiter: Waiter, now: float) -> bool:
         # Out of the line only when served: whatever interrupts this, nobody is
         # forgotten, and `salvage` goes on from here.
-        waiter = self.line[0]
         hold = waiter.hold
         assert hold is not None  # noqa: S101 - who waits for an event is a watcher
         if waiter.conn is None:
             waiter.conn = self.take(hold, now)
-            self.stats.requests_wait += now - hold.since
-            hold.since = now
-        if waiter.conn is not None:
-            waiter.wake()
-            self.line.popleft()
+            if waiter.conn is not None:
+                self.stats.requests_wait += now - hold.since
+                hold.since = now
+        if waiter.conn is None:
+            return False
+        waiter.wake()
+        self.line.leave(waiter)
+        return True
 
     def salvage(self, now: float) -> None:
         """Put right what an exception, or a holder's loss, left behind."""
@@ -229,10 +219,10 @@ class Roster:
         for endpoint in self.endpoints:
             for entry in tuple(endpoint.entries):
                 self._salvage(endpoint, entry)
-            while endpoint.shelf and self.line:
-                self._serve_first(now)
-        while self.line and self.line[0].conn is not None:
-            self._serve_first(now)
+        for waiter in tuple(self.line):
+            if waiter.conn is not None:
+                self._serve(waiter, now)
+        self.serve(now)
         self.plan(now)
 
     def _salvage(self, endpoint: Endpoint, entry: Entry) -> None:
@@ -244,8 +234,12 @@ class Roster:
                 self.jobs.append(self._acts.begin_connect(entry))
         elif conn is None or (entry.state is IDLE and conn not in endpoint.shelf):
             if entry.hold is not None:
-                self.jobs.append(self._acts.tell_lost(entry.hold))
+                self.warn(
+                    f"a connection was not released but lost ({entry.hold!r}); "
+                    "it is closed"
+                )
             self.retire(entry, conn, Reason.ABANDONED)
+            endpoint.standing.probe_at = 0.0  # it may have been on its way to that
 
     def retire(
         self, entry: Entry, conn: PooledConnection | None, reason: Reason
@@ -277,6 +271,7 @@ class Roster:
         endpoint = entry.endpoint
         if reason in (Reason.LOST, Reason.PING_FAILED):
             self.stats.connections_lost += 1
+            self.monitor.lost(endpoint, now)
             if entry.generation == endpoint.generation:
                 self.condemn(endpoint, Reason.LOST)
         else:
@@ -308,31 +303,18 @@ class Roster:
 
     # Connects.
 
-    def plan(self, now: float) -> None:
-        """Decide which connects to begin: for waiters, for min_size, as a probe."""
-        if not self.is_open:
-            return
-        for endpoint in self.endpoints:
-            for _ in range(self._wanted(endpoint, now)):
-                self.stats.connections_num += 1
-                self.jobs.append(self._acts.begin_connect(endpoint.new_entry(now)))
-
-    def _wanted(self, endpoint: Endpoint, now: float) -> int:
-        size = len(endpoint.entries)
-        room = self.max_size - size
-        if room <= 0:
-            return 0
-        connecting = endpoint.count(State.CONNECTING)
-        wanted = len(self.line) - connecting
-        if self.is_filling:
-            wanted = max(wanted, self.min_size - size)
-        health = endpoint.health
-        if health.is_down or health.failures:
-            # One prober at a time, whoever waits; the first success opens the door.
-            is_wanted = wanted > 0 or (health.is_down and self.is_filling)
-            is_due = connecting == 0 and now >= health.retry_at
-            return int(is_wanted and is_due)
-        return max(0, min(wanted, room, MOST_CONNECTING - connecting))
+    def learned(
+        self,
+        endpoint: Endpoint,
+        finding: Finding | None,
+        role: Role | None,
+        now: float,
+    ) -> None:
+        """Take note of what a new connection tells of its server."""
+        if finding is not None:
+            self.monitor.found(endpoint, finding, now)
+        elif self.is_single and role is not None:
+            endpoint.standing.heard(role, now)
 
     def connected(
         self, entry: Entry, conn: PooledConnection, seconds: float, now: float
@@ -345,6 +327,8 @@ class Roster:
             return
         endpoint.health.connected()
         self.give(entry, conn, now)
+        if not self.is_single:
+            self.serve(now)
         self.plan(now)
 
     def _come_too_late(self, entry: Entry, conn: PooledConnection) -> None:
@@ -353,26 +337,6 @@ class Roster:
         else:
             self.jobs.append(self._acts.close(conn, Reason.CONNECT_FAILED))
 
-    # Opening, closing, changing size.
-
-    def resize(self, min_size: int, max_size: int, now: float) -> None:
-        """Change the limits; what is too many goes, when busy at its release."""
-        self.min_size, self.max_size = min_size, max_size
-        for endpoint in self.endpoints:
-            while endpoint.shelf and len(endpoint.entries) > max_size:
-                conn = endpoint.shelf.popleft()
-                self.retire(conn.entry, conn, Reason.SHRUNK)
-        self.plan(now)
-
-    def close(self) -> None:
-        """Refuse everyone from now on and retire all that is idle."""
-        self.is_open = False
-        self.was_closed = True
-        self.line.dismiss()
-        for endpoint in self.endpoints:
-            self.condemn(endpoint, Reason.POOL_CLOSED)
-        self.notify()
-
     def notify(self) -> None:
         """Wake the watchers who waited for what is now so."""
         for watcher in list(self.watchers):
@@ -380,21 +344,3 @@ class Roster:
             if has_come():
                 self.watchers.remove(watcher)
                 waiter.wake()
-
-    def count(self, *states: State) -> int:
-        """Return how many entries are in one of the states."""
-        return sum(endpoint.count(*states) for endpoint in self.endpoints)
-
-    def size(self) -> int:
-        """Return how many entries there are."""
-        return sum(len(endpoint.entries) for endpoint in self.endpoints)
-
-    def holds(self) -> list[Hold]:
-        """Return the holds, oldest first."""
-        found = [
-            entry.hold
-            for endpoint in self.endpoints
-            for entry in endpoint.entries
-            if entry.hold is not None
-        ]
-        return sorted(found, key=lambda hold: hold.since)

@@ -9,17 +9,21 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from psycopg2 import extensions as driver
 
+from pgdbpool.checks import check_duration, check_int, check_type, check_via
 from pgdbpool.errors import SettingsError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 Hook = Callable[[Any], object]
+
+# Seconds, behind a transaction pooler, where callers wait without limit.
+LONGEST_PING = 30.0
 
 # What psycopg_pool has and this pool has no use for, with the reason.
 UNNEEDED = {
@@ -31,10 +35,14 @@ UNNEEDED = {
 }
 
 
+BALANCES = ("least_in_use", "round_robin", "weighted", "nearest")
+
+
 class SettingsDict(TypedDict, total=False):
     """The keyword arguments of a pool; `Settings` documents each."""
 
     kwargs: Mapping[str, Any] | None
+    via: Literal["direct", "transaction-pooler"]
     min_size: int
     max_size: int | None
     timeout: float | None
@@ -45,6 +53,10 @@ class SettingsDict(TypedDict, total=False):
     ping_timeout: float
     ping_idle: float
     order: Literal["lifo", "fifo"]
+    endpoints: Sequence[str] | None
+    balance: Literal["least_in_use", "round_robin", "weighted", "nearest"]
+    weights: Mapping[str, float] | None
+    max_lag: float | None
     autocommit: bool
     reset: Literal["rollback", "session"] | Hook
     configure: Hook | None
@@ -63,11 +75,12 @@ def _setting(default: object, group: str, unit: str, doc: str, **more: Any) -> A
 class Settings:
     """The checked settings of one pool; make one with `Settings.of`."""
 
-    conninfo: str = _setting(
+    conninfo: str | Sequence[str] = _setting(
         "",
         "essential",
         "DSN or URL",
-        "Where the database is. Empty: the `PG*` variables of libpq.",
+        "Where the database is. With several hosts, or as a list: a primary and its "
+        "standbys. Empty: the `PG*` variables of libpq.",
         repr=False,
     )
     min_size: int = _setting(
@@ -121,6 +134,15 @@ class Settings:
         "of psycopg2.",
         repr=False,
     )
+    via: str = _setting(
+        "direct",
+        "often",
+        "",
+        "What the DSN leads to. `direct`: PostgreSQL, or a pooler that keeps a session "
+        "for each client. `transaction-pooler`: PgBouncer in transaction mode or RDS "
+        "Proxy, to which nothing is sent that outlives a transaction. See "
+        "[doc/poolers.md](doc/poolers.md).",
+    )
     name: str | None = _setting(
         None, "often", "", "The pool's name in messages and logs. Default: `pool-1`, …"
     )
@@ -136,7 +158,8 @@ class Settings:
         "rarely",
         "s",
         "Pings and resets that take longer lose their connection. "
-        "Default: half the `timeout`, at most 2 s.",
+        "Default: half the `timeout`, at most 2 s; behind a transaction pooler all "
+        "of it.",
     )
     ping_idle: float = _setting(
         0.0,
@@ -151,6 +174,35 @@ class Settings:
         "",
         "Which idle connection serves first: `lifo` the newest, which keeps the set "
         "small and warm; `fifo` the oldest.",
+    )
+    endpoints: Sequence[str] | None = _setting(
+        None,
+        "several",
+        "DSNs or URLs",
+        "The servers of one cluster, in any order and any role, where `conninfo` has "
+        "only what they share.",
+        repr=False,
+    )
+    balance: str = _setting(
+        "least_in_use",
+        "several",
+        "",
+        "Which standby reads: `least_in_use` of two drawn by chance, slower ones "
+        "less; `round_robin`; `weighted` by `weights`; `nearest`, the one with the "
+        "shortest round trip.",
+    )
+    weights: Mapping[str, float] | None = _setting(
+        None,
+        "several",
+        "",
+        "How much each endpoint reads as compared with the others, by `host:port` or "
+        "host. Default: 1 each.",
+    )
+    max_lag: float | None = _setting(
+        10.0,
+        "several",
+        "s",
+        "Standbys whose data are older do not serve. `None`: they serve, however old.",
     )
     configure: Hook | None = _setting(
         None,
@@ -174,7 +226,7 @@ class Settings:
     explicit: frozenset[str] = dataclasses.field(default=frozenset(), repr=False)
 
     @classmethod
-    def of(cls, conninfo: str, given: Mapping[str, Any]) -> Self:
+    def of(cls, conninfo: str | Sequence[str], given: Mapping[str, Any]) -> Self:
         """Check what the user gave and fill in the rest.
 
         Args:
@@ -189,24 +241,25 @@ class Settings:
         if values.get("max_size", 0) is None:
             values["max_size"] = values.get("min_size", cls.min_size)
         timeout = values.get("timeout", cls.timeout)
-        _check_duration("timeout", timeout)
+        check_duration("timeout", timeout)
         values.setdefault("grace", timeout)
-        values.setdefault("ping_timeout", _ping_timeout(timeout))
+        values.setdefault("ping_timeout", _ping_timeout(timeout, values.get("via")))
         settings = cls(conninfo=conninfo, explicit=frozenset(given), **values)
         settings._check()
         return settings
 
     def _check(self) -> None:
         """Raise SettingsError at the first setting that is wrong."""
+        check_type("conninfo", self.conninfo, str, list, tuple)
         check_sizes(self.min_size, self.max_size)
-        _check_int("max_waiting", self.max_waiting, least=0)
-        for name in ("max_lifetime", "max_idle", "grace"):
-            _check_duration(name, getattr(self, name))
+        check_int("max_waiting", self.max_waiting, least=0)
+        for name in ("max_lifetime", "max_idle", "grace", "max_lag"):
+            check_duration(name, getattr(self, name))
         for name in ("ping_timeout", "ping_idle"):
-            _check_duration(name, getattr(self, name), may_be_none=False)
+            check_duration(name, getattr(self, name), may_be_none=False)
         for name in ("autocommit", "open"):
-            _check_type(name, getattr(self, name), bool)
-        _check_type("name", self.name, str, type(None))
+            check_type(name, getattr(self, name), bool)
+        check_type("name", self.name, str, type(None))
         if self.order not in ("lifo", "fifo"):
             raise SettingsError(f"order: must be 'lifo' or 'fifo', not {self.order!r}")
         if self.reset not in ("rollback", "session") and not callable(self.reset):
@@ -214,21 +267,44 @@ class Settings:
                 "reset: must be 'rollback', 'session' or a function of the "
                 f"connection, not {self.reset!r}"
             )
+        check_via(self.via, self.reset)
+        check_type("endpoints", self.endpoints, list, tuple, type(None))
+        _check_balance(self.balance, self.weights)
         for name in ("configure", "check"):
             hook = getattr(self, name)
             if hook is not None and not callable(hook):
                 raise SettingsError(f"{name}: must be a function, not {hook!r}")
 
 
-def _ping_timeout(timeout: float | None) -> float:
+def _ping_timeout(timeout: float | None, via: object) -> float:
+    if via == "transaction-pooler":
+        # It can wait in the pooler's line, and would lose its place there.
+        return LONGEST_PING if timeout is None else max(0.1, timeout)
     # Not below a tenth of a second, or timeout=0 would find every ping too slow.
     return 2.0 if timeout is None else max(0.1, min(2.0, timeout / 2))
 
 
+def _check_balance(balance: object, weights: object) -> None:
+    if balance not in BALANCES:
+        raise SettingsError(
+            f"balance: must be one of {', '.join(BALANCES)}, not {balance!r}"
+        )
+    check_type("weights", weights, Mapping, type(None))
+    if not isinstance(weights, Mapping):
+        return
+    if balance in ("round_robin", "nearest"):
+        raise SettingsError(f"weights: balance={balance!r} has no use for them")
+    for place, weight in weights.items():
+        if not isinstance(weight, (int, float)) or not 0 < weight < math.inf:
+            raise SettingsError(
+                f"weights: {place!r}: must be a number above zero, not {weight!r}"
+            )
+
+
 def check_sizes(min_size: int, max_size: int) -> None:
     """Raise SettingsError unless the two sizes make sense together."""
-    _check_int("min_size", min_size, least=0)
-    _check_int("max_size", max_size, least=1)
+    check_int("min_size", min_size, least=0)
+    check_int("max_size", max_size, least=1)
     if min_size > max_size:
         raise SettingsError(
             f"min_size: {min_size} is greater than max_size, which is {max_size}"
@@ -248,7 +324,7 @@ def libpq_params(
             Neither the DSN nor a value is quoted: both can hold a password.
     """
     params = _parse_conninfo(conninfo)
-    _check_type("kwargs", kwargs, Mapping, type(None))
+    check_type("kwargs", kwargs, Mapping, type(None))
     factories: dict[str, type] = {}
     for key, value in (kwargs or {}).items():
         if key in ("connection_factory", "cursor_factory"):
@@ -262,7 +338,7 @@ def libpq_params(
 
 
 def _parse_conninfo(conninfo: str) -> dict[str, str]:
-    _check_type("conninfo", conninfo, str)
+    check_type("conninfo", conninfo, str)
     try:
         return dict(driver.parse_dsn(conninfo))
     except Exception:  # noqa: BLE001, S110 - its text quotes parts of the DSN
@@ -303,29 +379,3 @@ def _refuse_unknown(given: Mapping[str, Any]) -> None:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise SettingsError(f"{name}: unknown setting{hint}")
-
-
-def _check_type(name: str, value: object, *types: type) -> None:
-    if not isinstance(value, types):
-        wanted = " or ".join(t.__name__ for t in types)
-        raise SettingsError(f"{name}: must be {wanted}, not {type(value).__name__}")
-
-
-def _check_int(name: str, value: object, *, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise SettingsError(f"{name}: must be a whole number, not {value!r}")
-    if value < least:
-        raise SettingsError(f"{name}: must be at least {least}, not {value}")
-
-
-def _check_duration(name: str, value: object, *, may_be_none: bool = True) -> None:
-    if value is None and may_be_none:
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise SettingsError(f"{name}: must be seconds as a number, not {value!r}")
-    try:
-        seconds = float(value)
-    except OverflowError:
-        raise SettingsError(f"{name}: is too large; None is for no limit") from None
-    if math.isnan(seconds) or seconds < 0:
-        raise SettingsError(f"{name}: must not be negative, but is {value}")

@@ -1,10 +1,14 @@
-"""What time brings to a roster: lifetimes, idle times, probes, the end of grace."""
+"""What is done to a roster from outside: by time, and by its owner.
+
+Time brings lifetimes, idle times, probes and the end of grace.
+"""
 
 import math
 from typing import Final
 
 from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Entry
+from pgdbpool.endpoint.names import INTERVAL
 from pgdbpool.endpoint.state import Reason, State
 from pgdbpool.roster import Roster
 
@@ -20,6 +24,8 @@ class TendedRoster(Roster):
         self.stats.connections_errors += 1
         if entry.state is State.CONNECTING:  # else it was given up for this already
             entry.endpoint.health.connect_failed(error, now)
+            if entry.endpoint.health.refusal is None:  # else it is there, as it was
+                self.monitor.lost(entry.endpoint, now)
             self.retire(entry, None, Reason.CONNECT_FAILED)
         self.upkeep(now)
 
@@ -32,12 +38,47 @@ class TendedRoster(Roster):
             for entry in tuple(endpoint.entries)
         ]
         self.plan(now)
-        if self.line and self.refuses(now):
-            self.line.dismiss()
-        due += [self._probe_due(endpoint) for endpoint in self.endpoints]
-        due.append(self.refusal_due())
+        self._refuse(now)
+        due += [self._retry_due(endpoint) for endpoint in self.endpoints]
+        due.append(self.refusal_due(now))
+        if not self.is_single:
+            due.append(self._probe(now))
+        due += [self._resolve(endpoint, now) for endpoint in self.endpoints]
         # What is due by now has been done, or is not to be had any sooner.
         return max(min(due), now + SHORTEST_PAUSE)
+
+    def _refuse(self, now: float) -> None:
+        """Wake who waits for what is not to be had."""
+        for waiter in tuple(self.line):
+            hold = waiter.hold
+            if hold is not None and self.refuses(hold, now) is not None:
+                self.line.leave(waiter)
+                waiter.wake()
+
+    def _probe(self, now: float) -> float:
+        """Ask the servers that are due who they are; return when to come again."""
+        if self.monitor.primary is None:
+            self.monitor.hurry(now)
+        for endpoint in self.endpoints:
+            if endpoint.shelf and endpoint.standing.probe_at <= now:
+                self.reserve(endpoint.shelf[-1])
+        return self.monitor.next_probe()
+
+    def _resolve(self, endpoint: Endpoint, now: float) -> float:
+        """Have a name resolved again that connections came by; return when next."""
+        if not any(entry.address for entry in endpoint.entries):
+            return math.inf
+        if endpoint.resolve_at <= now:
+            if endpoint.resolve_at:
+                self.jobs.append(self._acts.resolve(endpoint))
+            endpoint.resolve_at = now + INTERVAL
+        return endpoint.resolve_at
+
+    def resolved(self, endpoint: Endpoint, addresses: frozenset[str]) -> None:
+        """Let go what was opened to an address that the name leads to no more."""
+        for entry in endpoint.entries:
+            if entry.address is not None and entry.address not in addresses:
+                entry.expire(Reason.MOVED)
 
     def _look_after(self, entry: Entry, now: float) -> float:
         """Retire one entry if it is due, else return when it will be."""
@@ -60,6 +101,7 @@ class TendedRoster(Roster):
             return due
         error = TimeoutError(f"no answer to a connect within {now - entry.since:.1f} s")
         entry.endpoint.health.connect_failed(error, now)
+        self.monitor.lost(entry.endpoint, now)
         self.retire(entry, None, Reason.CONNECT_FAILED)
         return math.inf
 
@@ -75,7 +117,7 @@ class TendedRoster(Roster):
         limit = self.settings.max_idle
         return math.inf if limit is None else max(limit, 1.0)
 
-    def _probe_due(self, endpoint: Endpoint) -> float:
+    def _retry_due(self, endpoint: Endpoint) -> float:
         if (
             not self.is_open
             or not (endpoint.health.is_down or endpoint.health.failures)
@@ -85,3 +127,23 @@ class TendedRoster(Roster):
         ):
             return math.inf
         return endpoint.health.retry_at
+
+    # Opening, closing, changing size.
+
+    def resize(self, min_size: int, max_size: int, now: float) -> None:
+        """Change the limits; what is too many goes, when busy at its release."""
+        self.min_size, self.max_size = min_size, max_size
+        for endpoint in self.endpoints:
+            while endpoint.shelf and len(endpoint.entries) > max_size:
+                conn = endpoint.shelf.popleft()
+                self.retire(conn.entry, conn, Reason.SHRUNK)
+        self.plan(now)
+
+    def close(self) -> None:
+        """Refuse everyone from now on and retire all that is idle."""
+        self.is_open = False
+        self.was_closed = True
+        self.line.dismiss()
+        for endpoint in self.endpoints:
+            self.condemn(endpoint, Reason.POOL_CLOSED)
+        self.notify()

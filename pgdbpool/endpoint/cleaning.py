@@ -6,7 +6,8 @@ from typing import Any
 import psycopg2
 
 from pgdbpool.endpoint import session
-from pgdbpool.endpoint.connection import AUTOCOMMIT, PooledConnection
+from pgdbpool.endpoint.connection import PooledConnection
+from pgdbpool.endpoint.preparing import configure
 from pgdbpool.endpoint.session import ACTIVE, IDLE, OPEN
 from pgdbpool.endpoint.state import Reason
 from pgdbpool.settings import Settings
@@ -103,13 +104,8 @@ def _restore(conn: PooledConnection) -> None:
     """Give the driver's settings back the values they had before any hold."""
     before = conn.baseline
     if conn.is_changed:
-        conn.autocommit = before.autocommit
-        conn.isolation_level = before.isolation_level
-        conn.readonly = before.readonly
-        conn.deferrable = before.deferrable
-        if conn.encoding != before.encoding:
-            conn.set_client_encoding(before.encoding)
-        conn.is_changed = False
+        conn.restore(before)
+        conn.is_changed = conn.is_read_ping = False
     conn.cursor_factory = before.cursor_factory
     _restore_types(conn.string_types, before.string_types)
     _restore_types(conn.binary_types, before.binary_types)
@@ -137,7 +133,7 @@ def _reset(conn: PooledConnection, settings: Settings) -> None:
             )
     else:
         _reset_session(conn, conn.baseline.reset_session)
-        session.configure(conn, settings)
+        configure(conn, settings)
     if conn.closed:
         raise psycopg2.InterfaceError("reset: the connection is closed")
     _close_cursors(conn)
@@ -146,10 +142,5 @@ def _reset(conn: PooledConnection, settings: Settings) -> None:
 
 def _reset_session(conn: PooledConnection, statements: str) -> None:
     # As autocommit, or psycopg2 would add a BEGIN; switching sends nothing.
-    if conn.is_write_ping:
-        session.disarm(conn)
-    autocommit = conn.autocommit
-    AUTOCOMMIT.__set__(conn, True)
-    session.execute(conn, statements)
-    AUTOCOMMIT.__set__(conn, autocommit)
+    session.execute_alone(conn, statements)
     conn.is_changed = True

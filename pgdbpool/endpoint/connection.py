@@ -61,6 +61,7 @@ class PooledConnection(driver.connection):
         is_changed: a setting of the driver was changed.
         is_write_ping: the ping's BEGIN says READ WRITE, so that it also proves
             the role.
+        is_read_ping: it says READ ONLY, because the hold is for reading.
         is_renewed: the COMMIT that ended its hold began the next transaction.
         pinged_for: the hold that this transaction is the ping of.
         baseline: what release restores.
@@ -78,6 +79,7 @@ class PooledConnection(driver.connection):
         "is_cancelled",
         "is_changed",
         "is_pristine",
+        "is_read_ping",
         "is_renewed",
         "is_touched",
         "is_write_ping",
@@ -93,7 +95,7 @@ class PooledConnection(driver.connection):
         # The pool's own until it is prepared: a user's class may use it at once.
         self.hold = Hold(monotonic(), sys._getframe(), None, False)  # noqa: SLF001
         self.cursors: set[weakref.ref[driver.cursor]] = set()
-        self.is_pristine = self.is_write_ping = False
+        self.is_pristine = self.is_write_ping = self.is_read_ping = False
         self.is_touched = self.is_cancelled = False
         self.is_changed = self.is_renewed = False
         self.pinged_for: Hold | None = None
@@ -197,6 +199,18 @@ class PooledConnection(driver.connection):
         self._refuse_if_released()
         super().close()
 
+    def restore(self, before: "Baseline") -> None:
+        """Give the driver's settings the values they had before any hold.
+
+        May block: in autocommit psycopg2 sends SET.
+        """
+        self.autocommit = before.autocommit
+        self.isolation_level = before.isolation_level
+        self.readonly = before.readonly
+        self.deferrable = before.deferrable
+        if self.encoding != before.encoding:
+            self.set_client_encoding(before.encoding)
+
     def retire(self) -> None:
         """Close for the pool, when nobody holds it."""
         super().close()
@@ -272,18 +286,25 @@ class PooledConnection(driver.connection):
 
 
 @functools.cache
-def pooled(factory: type[driver.connection] | None) -> type[PooledConnection]:
+def pooled(
+    factory: type[driver.connection] | None,
+    base: type[PooledConnection] = PooledConnection,
+) -> type[PooledConnection]:
     """Return the class of a pool's connections, given the user's own class.
+
+    Args:
+        factory: the user's class, if there is one.
+        base: ours.
 
     Raises:
         SettingsError: the two cannot be combined.
     """
     if factory is None or factory is driver.connection:
-        return PooledConnection
-    if issubclass(factory, PooledConnection):
+        return base
+    if issubclass(factory, base):
         return factory
     try:
-        return type(f"Pooled{factory.__name__}", (PooledConnection, factory), {})
+        return type(f"Pooled{factory.__name__}", (base, factory), {})
     except TypeError as error:  # as when both have slots
         raise SettingsError(
             f"kwargs: connection_factory: {factory!r} cannot be a base of the pool's "

@@ -4,7 +4,6 @@ Nothing in here knows that there may be other servers. What is guarded by the
 pool's lock says so; `connect` does I/O and is called without it.
 """
 
-import enum
 import math
 import os
 import random
@@ -14,11 +13,15 @@ from typing import Final
 
 import psycopg2
 
-from pgdbpool.endpoint import identity, session
+from pgdbpool.endpoint import identity
 from pgdbpool.endpoint.connection import PooledConnection, pooled
 from pgdbpool.endpoint.entry import Entry
 from pgdbpool.endpoint.gate import gate
 from pgdbpool.endpoint.health import Health
+from pgdbpool.endpoint.multiplexed import MultiplexedConnection
+from pgdbpool.endpoint.names import name_of
+from pgdbpool.endpoint.preparing import prepare
+from pgdbpool.endpoint.standing import Standing
 from pgdbpool.endpoint.state import State, move
 from pgdbpool.errors import SettingsError
 from pgdbpool.settings import Settings
@@ -36,15 +39,14 @@ SAFE_DEFAULTS: Final[dict[str, str]] = {
 }
 IN_ENVIRONMENT: Final = {"connect_timeout": "PGCONNECT_TIMEOUT"}
 
+# Ours, by what they lead to.
+CLASSES: Final[dict[str, type]] = {
+    "direct": PooledConnection,
+    "transaction-pooler": MultiplexedConnection,
+}
+
 # A fifth of the lifetime, so that connections opened together do not end so.
 LIFETIME_JITTER: Final = 0.2
-
-
-class Role(enum.Enum):
-    """What a server is to its cluster."""
-
-    PRIMARY = "primary"
-    STANDBY = "standby"
 
 
 class Endpoint:
@@ -54,14 +56,18 @@ class Endpoint:
         params: the parameters of libpq.
         factories: psycopg2's ``connection_factory`` and ``cursor_factory``.
         settings: the pool's.
+        weight: its share of the reads.
 
     Attributes:
         name: host and port, for messages.
+        host: the name that is resolved at each connect; None if there is none.
+        resolve_at: when to resolve it again, monotonic seconds.
         generation: entries of an older one must go.
         entries: all that are not closed.
         shelf: the connections of the idle ones, newest last; it owns them.
         health: whether the server can be reached.
-        role: as last reported; None until there was a connection.
+        standing: what is known of its part in its cluster.
+        weight: its share of the reads, as compared with others.
     """
 
     def __init__(
@@ -69,12 +75,17 @@ class Endpoint:
         params: Mapping[str, str],
         factories: Mapping[str, type],
         settings: Settings,
+        weight: float = 1.0,
     ) -> None:
+        self.weight = weight
         self._params = safe_params(params)
-        self._connection_class = pooled(factories.get("connection_factory"))
+        self._connection_class = pooled(
+            factories.get("connection_factory"), CLASSES[settings.via]
+        )
         self._cursor_factory = factories.get("cursor_factory")
         self._settings = settings
         self.name = endpoint_name(self._params)
+        self.host = name_of(self._params)
         # How long a connect may take before its entry is taken back.
         self.connect_limit = connect_limit(self._params)
         self.wants_primary = self._params.get("target_session_attrs") in (
@@ -86,15 +97,17 @@ class Endpoint:
         self.entries: set[Entry] = set()
         self.shelf: deque[PooledConnection] = deque()
         self.health = Health()
-        self.role: Role | None = None
+        self.standing = Standing()
+        self.resolve_at = 0.0
         # Not guarded: connections that are not in their entry yet, for a fork.
         self.opening: set[PooledConnection] = set()
 
     def __repr__(self) -> str:
         """Return name, role and states in one line."""
-        role = self.role.value if self.role else "role unknown"
+        role = self.standing.role
         return (
-            f"<Endpoint {self.name} {role} generation {self.generation}: "
+            f"<Endpoint {self.name} {role.value if role else 'role unknown'} "
+            f"generation {self.generation}: "
             f"{self.count(State.IN_USE)} in use, {self.count(State.IDLE)} idle, "
             f"{self.count(State.CONNECTING)} connecting>"
         )
@@ -142,7 +155,7 @@ class Endpoint:
             self.opening.add(conn)
         try:
             with guarded(conn, self.connect_limit, "preparing a new connection"):
-                session.prepare(conn, self._settings)
+                prepare(conn, self._settings)
         except BaseException:
             self.opening.discard(conn)
             conn.retire()

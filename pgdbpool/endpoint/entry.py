@@ -9,8 +9,9 @@ import math
 import threading
 import weakref
 from types import CodeType, FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from pgdbpool.endpoint.need import Need
 from pgdbpool.endpoint.state import Reason, State
 
 if TYPE_CHECKING:
@@ -29,9 +30,15 @@ class Hold:
         is_block: whether it ends with a block or request of its own thread,
             so that it cannot end while that thread waits.
         has_committed: something may have been committed in it.
+        need: which servers may serve it; None: the pool's default.
+        after: how far a standby that serves it must have replayed, bytes of WAL.
+        is_reading: its transactions are READ ONLY.
     """
 
     entry: "Entry"
+    need: ClassVar["Need | None"] = None
+    after: ClassVar[int | None] = None
+    is_reading: ClassVar[bool] = False
 
     __slots__ = (
         "_code",
@@ -72,6 +79,39 @@ class Hold:
         return f"hold{who}, acquired at {self.place}"
 
 
+class Reading(Hold):
+    """A hold that only reads, from a standby where one qualifies.
+
+    Args:
+        since, frame, request, is_block: as of `Hold`.
+        after: how far the standby must have replayed.
+    """
+
+    is_reading = True
+    need = Need.PREFER_STANDBY
+
+    __slots__ = ("after",)
+
+    def __init__(
+        self,
+        since: float,
+        frame: FrameType,
+        request: str | None,
+        is_block: bool,  # noqa: FBT001 - as `Hold`
+        after: int | None = None,
+    ) -> None:
+        super().__init__(since, frame, request, is_block)
+        self.after = after  # type: ignore[misc] # a slot
+
+
+class StrictReading(Reading):
+    """A hold that only reads, and never from the primary."""
+
+    need = Need.STANDBY
+
+    __slots__ = ()
+
+
 def _place(code: CodeType, instruction: int) -> str:
     line = code.co_firstlineno
     for start, _, found in code.co_lines():
@@ -92,6 +132,7 @@ class Entry:
         is_heard: somebody listens for its server to hang up.
         has_begun: its connect was begun, and was not only decided.
         reference: the connection as long as it lives, whoever owns it.
+        address: what its server's name led to when it was opened; None: no name.
         hold: whose it is; None when in use only while it is being released.
         generation: the endpoint's when the connect was planned.
         since: when it became idle, or when its connect was planned.
@@ -100,6 +141,7 @@ class Entry:
     """
 
     __slots__ = (
+        "address",
         "endpoint",
         "expires_as",
         "expires_at",
@@ -118,6 +160,7 @@ class Entry:
         self.has_begun = False
         self.is_heard = False
         self.reference: weakref.ref[PooledConnection] | None = None
+        self.address: str | None = None
         self.hold: Hold | None = None
         self.generation = endpoint.generation
         self.since = now

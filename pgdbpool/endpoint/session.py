@@ -1,4 +1,4 @@
-"""All that the pool itself sends to a server, and how it judges the answer.
+"""What the pool itself sends around a hold, and how it judges the answer.
 
 The ping costs nothing where it can: before the first statement of a
 transaction psycopg2 sends ``BEGIN`` as a round trip of its own, so the pool
@@ -17,8 +17,8 @@ from psycopg2 import errors as sqlstate
 from psycopg2 import extensions as driver
 
 from pgdbpool.endpoint.connection import AUTOCOMMIT, READONLY, PooledConnection
+from pgdbpool.endpoint.multiplexed import MultiplexedConnection
 from pgdbpool.errors import CommitUnknown
-from pgdbpool.settings import Settings
 from pgdbpool.watchdog import guarded
 
 logger = logging.getLogger(__name__)
@@ -28,31 +28,12 @@ ACTIVE = driver.TRANSACTION_STATUS_ACTIVE
 OPEN = driver.TRANSACTION_STATUS_INTRANS
 FAILED = driver.TRANSACTION_STATUS_INERROR
 
-# PostgreSQL 14, as libpq counts versions.
-CHECKS_CLIENT = 140000
-
-# Ends the query of a client that is gone (PostgreSQL 14 and newer), unless the
-# administrator set it. Milliseconds.
-CHECK_CLIENT = (
-    "SELECT CASE WHEN current_setting('client_connection_check_interval') = '0' "
-    "THEN set_config('client_connection_check_interval', '2000', false) END"
-)
-
-KEEP_CHECKING = "; SET client_connection_check_interval = 2000"
-
 # COMMIT, and the BEGIN that psycopg2 would send next (`arm`).
 RENEW = "COMMIT; BEGIN READ WRITE"
 
 # The classes of SQLSTATE by which not only COMMIT can fail, but BEGIN after it:
 # cancelled, out of resources, internal (PostgreSQL manual, "Error Codes").
 FAILS_BEGIN = frozenset({"", "0A", "25", "53", "57", "58", "XX"})
-
-# What DISCARD ALL does, without prepared statements, and in a form that can be
-# sent as one message (PostgreSQL manual, "DISCARD").
-RESET_SESSION = (
-    "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *; "
-    "SELECT pg_advisory_unlock_all(); DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES"
-)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,68 +70,32 @@ def execute(conn: driver.connection, statement: str) -> tuple[Any, ...] | None:
         cur.close()
 
 
-def prepare(conn: PooledConnection, settings: Settings) -> None:
-    """Make a new connection ready to be held. Blocks.
+def execute_alone(conn: PooledConnection, statement: str) -> tuple[Any, ...] | None:
+    """Send one statement outside any transaction, where psycopg2 would add a BEGIN.
 
-    Raises:
-        psycopg2.Error: the session was lost, or ``configure`` left a
-            transaction open.
-        Exception: whatever ``configure`` raised.
+    Blocks. The connection must be idle; returns as `execute` does.
     """
-    autocommit = conn.autocommit or settings.autocommit
+    if isinstance(conn, MultiplexedConnection):
+        try:
+            return execute(conn, statement)
+        finally:
+            if not (conn.closed or is_idle(conn)):
+                undo_ping(conn)
+    if conn.autocommit:
+        return execute(conn, statement)
+    # Switching sends nothing while psycopg2 has no access mode to set.
+    is_read_ping, is_write_ping = conn.is_read_ping, conn.is_write_ping
+    if is_read_ping or is_write_ping:
+        disarm(conn)
     AUTOCOMMIT.__set__(conn, True)
-    reset_session = RESET_SESSION + (KEEP_CHECKING if _check_client(conn) else "")
-    AUTOCOMMIT.__set__(conn, autocommit)
-    configure(conn, settings)
-    conn.baseline = _baseline(conn, reset_session + _keep_reported(conn))
-    arm(conn)
-    conn.is_changed = conn.is_touched = False
-    conn.hold = None
-    conn.cursors.clear()
-
-
-def _check_client(conn: driver.connection) -> bool:
-    """Have the server look for its client during queries; whether it will."""
-    if conn.server_version < CHECKS_CLIENT:
-        return False
     try:
-        return execute(conn, CHECK_CLIENT) != (None,)
-    except (sqlstate.InvalidParameterValue, sqlstate.FeatureNotSupported) as error:
-        # Servers on platforms without the means refuse it.
-        logger.debug("client_connection_check_interval is not to be had: %s", error)
-        return False
-
-
-def _keep_reported(conn: driver.connection) -> str:
-    """Return statements that restore what psycopg2 relies on and never asks again."""
-    kept = ("client_encoding", "DateStyle")
-    values = {name: conn.get_parameter_status(name) for name in kept}
-    return "".join(f"; SET {name} = '{value}'" for name, value in values.items())
-
-
-def configure(conn: PooledConnection, settings: Settings) -> None:
-    """Call the user's hook on a connection, if there is one."""
-    if settings.configure is None:
-        return
-    settings.configure(conn)
-    if not conn.closed and conn.get_transaction_status() != IDLE:
-        raise psycopg2.ProgrammingError(
-            f"configure: {settings.configure!r} left a transaction open"
-        )
-
-
-def _baseline(conn: PooledConnection, reset_session: str) -> Baseline:
-    return Baseline(
-        autocommit=conn.autocommit,
-        isolation_level=conn.isolation_level,
-        readonly=conn.readonly,
-        deferrable=conn.deferrable,
-        encoding=conn.encoding,
-        cursor_factory=conn.cursor_factory,
-        string_types=dict(conn.string_types),
-        binary_types=dict(conn.binary_types),
-        reset_session=reset_session,
-    )
+        return execute(conn, statement)
+    finally:
+        if not conn.closed:
+            AUTOCOMMIT.__set__(conn, False)
+            if is_read_ping or is_write_ping:
+                READONLY.__set__(conn, is_read_ping)
+                conn.is_read_ping, conn.is_write_ping = is_read_ping, is_write_ping
 
 
 def arm(conn: PooledConnection) -> None:
@@ -168,9 +113,9 @@ def arm(conn: PooledConnection) -> None:
 
 
 def disarm(conn: PooledConnection) -> None:
-    """Let BEGIN say what the session has by default. No I/O."""
-    conn.is_write_ping = False
-    READONLY.__set__(conn, None)
+    """Let BEGIN say what the session has by default. No I/O, but in autocommit."""
+    conn.is_write_ping = conn.is_read_ping = False
+    READONLY.__set__(conn, conn.baseline.readonly)
 
 
 def is_standby(conn: driver.connection) -> bool:
@@ -192,20 +137,21 @@ def is_idle(conn: driver.connection) -> bool:
     return conn.get_transaction_status() == IDLE
 
 
-def ping(conn: PooledConnection) -> None:
+def ping(conn: PooledConnection, *, is_reading: bool = False) -> None:
     """Prove that the session works, in its next transaction where it can be.
 
     Blocks for one round trip.
 
+    Args:
+        conn: a connection that nobody else has.
+        is_reading: the transactions of this hold are to be READ ONLY.
+
     Raises:
-        psycopg2.Error: it does not.
+        psycopg2.Error: it does not work.
     """
     if not is_idle(conn):  # begun for somebody else, who did not come
         undo_ping(conn)
-    if not conn.is_write_ping:
-        arm(conn)
-    elif _reports(conn, "default_transaction_read_only", "on"):
-        disarm(conn)
+    _set_access(conn, is_reading=is_reading)
     try:
         _ask(conn)
     except sqlstate.FeatureNotSupported:
@@ -215,6 +161,22 @@ def ping(conn: PooledConnection) -> None:
         disarm(conn)
         _ask(conn)
     conn.is_pristine = conn.get_transaction_status() != IDLE
+
+
+def _set_access(conn: PooledConnection, *, is_reading: bool) -> None:
+    """Let BEGIN say what the hold is for. No I/O, but in autocommit."""
+    if is_reading and not (conn.autocommit and isinstance(conn, MultiplexedConnection)):
+        if not conn.is_read_ping:
+            disarm(conn)
+            READONLY.__set__(conn, True)
+            conn.is_read_ping = True
+        return
+    if conn.is_read_ping:
+        disarm(conn)
+    if not conn.is_write_ping:
+        arm(conn)
+    elif _reports(conn, "default_transaction_read_only", "on"):
+        disarm(conn)
 
 
 def _ask(conn: PooledConnection) -> None:

@@ -35,6 +35,7 @@ class Reason(enum.Enum):
     IDLE_TIME = "idle time"
     DRAINED = "drained"
     SHRUNK = "shrunk"
+    MOVED = "its name leads elsewhere"
     ABANDONED = "abandoned"
     POOL_CLOSED = "pool closed"
 

@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pgdbpool.gunicorn import reaper
+from pgdbpool.routing.hosts import endpoint_params
 from pgdbpool.settings import libpq_params
 
 if TYPE_CHECKING:
@@ -37,10 +38,11 @@ PLACE_PARAMETERS = {
 LONGEST_LINE = select.PIPE_BUF
 
 
-def target_of(settings: Settings, environ: Mapping[str, str]) -> Target:
-    """Return where a pool connects to, with its secrets."""
-    params, _ = libpq_params(settings.conninfo, settings.kwargs)
-    return {"params": params, "environ": _libpq_variables(environ)}
+def targets_of(settings: Settings, environ: Mapping[str, str]) -> list[Target]:
+    """Return where a pool connects to, each of its endpoints, with the secrets."""
+    each, _, _ = endpoint_params(settings)
+    variables = _libpq_variables(environ)
+    return [{"params": params, "environ": variables} for params in each]
 
 
 def target_of_environ(environ: Mapping[str, str]) -> Target | None:

@@ -13,7 +13,7 @@ from psycopg2.extensions import cursor
 
 from pgdbpool.gunicorn import budget
 from pgdbpool.gunicorn.budget import Capacity, Demand, Wish
-from pgdbpool.gunicorn.pipe import ReaperPipe, place_of, target_of, target_of_environ
+from pgdbpool.gunicorn.pipe import ReaperPipe, place_of, target_of_environ, targets_of
 from pgdbpool.gunicorn.reaper import read_capacity
 from pgdbpool.pool import ConnectionPool, all_pools
 from pgdbpool.settings import Settings
@@ -123,10 +123,10 @@ def demands_of_pools(
     sizes = limits.max_sizes([wish_of(pool.settings) for pool in pools])
     demands: dict[object, tuple[Target, int]] = {}
     for pool, size in zip(pools, sizes, strict=True):
-        target = target_of(pool.settings, os.environ)
-        place = place_of(target)
-        target, before = demands.get(place, (target, 0))
-        demands[place] = target, before + size
+        for one in targets_of(pool.settings, os.environ):
+            place = place_of(one)
+            target, before = demands.get(place, (one, 0))
+            demands[place] = target, before + size
     return list(demands.values())
 
 
@@ -172,9 +172,9 @@ class Member:
                     pool.resize(min(pool.settings.min_size, size), size)
         targets: list[Target] = []
         for pool in pools:
-            target = target_of(pool.settings, os.environ)
-            if target not in targets:
-                targets.append(target)
+            for target in targets_of(pool.settings, os.environ):
+                if target not in targets:
+                    targets.append(target)
         if targets and not self._service.pipe.tell(hello=self.token, targets=targets):
             self._worker.log.warning(
                 "pgdbpool: the reaper cannot be told of worker %s; if the worker is "
@@ -213,7 +213,11 @@ class Member:
         for target, size in demands_of_pools(pools, self._limits):
             if (place_of(target), size) in self._service.checked:
                 continue
-            pool = next(p for p in pools if target_of(p.settings, os.environ) == target)
+            # Of several endpoints the pool can be asked for its primary's.
+            mine = [targets_of(pool.settings, os.environ)[0] for pool in pools]
+            if target not in mine:
+                continue
+            pool = pools[mine.index(target)]
             try:
                 capacity = self._capacity(pool)
             except psycopg2.Error:

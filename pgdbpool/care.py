@@ -1,0 +1,95 @@
+"""What its owner does to an open pool: check, drain, resize."""
+
+from time import monotonic
+
+import psycopg2
+
+from pgdbpool.endpoint import session
+from pgdbpool.endpoint.connection import PooledConnection
+from pgdbpool.endpoint.entry import Entry
+from pgdbpool.endpoint.state import Reason, State, move
+from pgdbpool.holding import Holding
+from pgdbpool.settings import check_sizes
+from pgdbpool.watchdog import guarded
+
+
+class Caring(Holding):
+    """The owner's part of `ConnectionPool`."""
+
+    def check(self) -> None:
+        """Ping every idle connection and replace what does not answer. Blocks."""
+        with self._lock:
+            idle = [conn for p in self._roster.endpoints for conn in p.shelf]
+        for conn in idle:
+            if self._reserve(conn):
+                self._check_reserved(conn.entry, conn)
+
+    def _reserve(self, conn: PooledConnection) -> bool:
+        entry = conn.entry
+        with self._lock:
+            if entry.state is not State.IDLE:
+                return False
+            entry.endpoint.shelf.remove(conn)
+            move(entry, State.RESERVED)
+            return True
+
+    def _check_reserved(self, entry: Entry, conn: PooledConnection) -> None:
+        try:
+            with guarded(conn, self.settings.ping_timeout, "the ping"):
+                session.ping(conn)
+                session.undo_ping(conn)
+        except psycopg2.Error as error:
+            self._discard(entry, conn, error)
+            return
+        except BaseException:
+            self._retire(entry, conn, Reason.DIRTY)
+            raise
+        with self._lock:
+            entry.endpoint.health.succeeded()
+            since = entry.since
+            self._roster.give(entry, conn, monotonic())
+            entry.since = since  # a check is no use of it
+        self.act()
+
+    @staticmethod
+    def check_connection(conn: PooledConnection) -> None:
+        """Send an empty round trip, as psycopg_pool's function of this name does.
+
+        The pool pings by itself; this is for code that passes it as ``check``.
+        """
+        session.execute(conn, "SELECT 1")
+
+    def drain(self) -> None:
+        """Replace every connection: idle ones now, the others at their release."""
+        with self._lock:
+            for endpoint in self._roster.endpoints:
+                self._roster.condemn(endpoint, Reason.DRAINED)
+            self._roster.plan(monotonic())
+        self.act()
+
+    def retire_idle(self) -> None:
+        """Close what is idle and open nothing before the next use.
+
+        For a process that only forks others, such as gunicorn's arbiter.
+        """
+        with self._lock:
+            self._roster.is_filling = False
+            for endpoint in self._roster.endpoints:
+                self._roster.condemn(endpoint, Reason.DRAINED)
+        self.act()
+
+    def resize(self, min_size: int, max_size: int | None = None) -> None:
+        """Change the sizes. What is too many is closed, when in use at its release.
+
+        Args:
+            min_size: how many connections to keep open.
+            max_size: the limit; None for the same.
+
+        Raises:
+            SettingsError: the sizes make no sense; nothing is changed.
+        """
+        largest = min_size if max_size is None else max_size
+        check_sizes(min_size, largest)
+        with self._lock:
+            self._roster.resize(min_size, largest, monotonic())
+        self.act()

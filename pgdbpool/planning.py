@@ -1,0 +1,139 @@
+"""Which connects to begin: for who waits, for ``min_size``, to find a lost server.
+
+What is decided is only planned: a job, which whoever comes by carries out without
+the pool's lock.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Final, NamedTuple
+
+from pgdbpool.census import Census
+from pgdbpool.endpoint.connection import PooledConnection
+from pgdbpool.endpoint.endpoint import Endpoint
+from pgdbpool.endpoint.entry import Entry
+from pgdbpool.endpoint.need import Need
+from pgdbpool.endpoint.state import Reason, State
+from pgdbpool.settings import Settings
+from pgdbpool.stats import Stats
+
+# More connects at a time would mostly come too late: each release serves a
+# waiter as well, and what is no longer wanted loads the server for nothing.
+MOST_CONNECTING: Final = 4
+
+Job = Callable[[], object]
+
+
+class Acts(NamedTuple):
+    """What a roster decides and others do: each makes a job of it."""
+
+    begin_connect: Callable[[Entry], Job]
+    close: Callable[[PooledConnection, Reason], Job]
+    probe: Callable[[Entry, PooledConnection], Job]
+    resolve: Callable[[Endpoint], Job]
+    warn: Callable[[str], Job]
+
+
+class Planner(Census):
+    """A census that decides on connects; the pool's lock guards it.
+
+    Args:
+        endpoints: the servers.
+        settings: the pool's.
+        need: what a plain ``connection()`` needs where there are several.
+        acts: make the jobs of what was decided.
+
+    Attributes:
+        jobs: what was decided and is to be done without the lock.
+        stats: what happened so far.
+        is_filling: whether the pool keeps ``min_size`` open, which it does from its
+            first use on.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        settings: Settings,
+        need: Need,
+        acts: Acts,
+    ) -> None:
+        super().__init__(endpoints, settings, need, self.warn)
+        self.jobs: deque[Job] = deque()
+        self.stats = Stats()
+        self.is_filling = False
+        self._acts = acts
+
+    def warn(self, text: str) -> None:
+        """Have an operator told, without the lock."""
+        self.jobs.append(self._acts.warn(text))
+
+    def plan(self, now: float) -> None:
+        """Decide which connects to begin: for waiters, for min_size, as a probe."""
+        if not self.is_open:
+            return
+        demand = self._demand(now)
+        for endpoint in self.endpoints:
+            for _ in range(self._wanted(endpoint, demand.get(endpoint, 0), now)):
+                self._begin_connect(endpoint, now)
+
+    def grow(self, endpoint: Endpoint, now: float) -> None:
+        """Open one more where a hold should have been served, but none was idle.
+
+        Else who once has more connections than the others serves more for ever.
+        """
+        if (
+            self.is_open
+            and len(endpoint.entries) < self.max_size
+            and not (endpoint.health.is_down or endpoint.health.failures)
+            and not endpoint.count(State.CONNECTING)
+        ):
+            self._begin_connect(endpoint, now)
+
+    def _begin_connect(self, endpoint: Endpoint, now: float) -> None:
+        self.stats.connections_num += 1
+        self.jobs.append(self._acts.begin_connect(endpoint.new_entry(now)))
+
+    def _demand(self, now: float) -> dict[Endpoint, int]:
+        """Return for how many who wait each endpoint should have a connection."""
+        if self.is_single:
+            return {self.endpoints[0]: len(self.line)}
+        demand = dict.fromkeys(self.endpoints, 0)
+        room = sum(self._room(endpoint) for endpoint in self.endpoints)
+        for waiter in islice(self.line, room):
+            assert waiter.hold is not None  # noqa: S101 - see `_serve`
+            for endpoint in self.chooser.order(waiter.hold, now):
+                if demand[endpoint] < self._room(endpoint):
+                    demand[endpoint] += 1
+                    break
+        return demand
+
+    def _is_to_be_met(self, endpoint: Endpoint) -> bool:
+        """Whether a connect is due only to learn who a server is."""
+        is_of_interest = not endpoint.entries or self.monitor.primary is None
+        can_ask = (State.CONNECTING, State.IDLE, State.RESERVED)
+        return bool(self.line) and is_of_interest and not endpoint.count(*can_ask)
+
+    def _room(self, endpoint: Endpoint) -> int:
+        """Return how many more it may have, those under way among them."""
+        connecting = endpoint.count(State.CONNECTING)
+        return max(0, self.max_size - len(endpoint.entries)) + connecting
+
+    def _wanted(self, endpoint: Endpoint, waiting: int, now: float) -> int:
+        size = len(endpoint.entries)
+        room = self.max_size - size
+        if room <= 0:
+            return 0
+        connecting = endpoint.count(State.CONNECTING)
+        wanted = waiting - connecting
+        if self.is_filling:
+            wanted = max(wanted, self.min_size - size)
+        if not self.is_single and self._is_to_be_met(endpoint):
+            wanted = max(wanted, 1)
+        health = endpoint.health
+        if health.is_down or health.failures:
+            # One prober at a time, whoever waits; the first success opens the door.
+            is_wanted = wanted > 0 or (health.is_down and self.is_filling)
+            is_due = connecting == 0 and now >= health.retry_at
+            return int(is_wanted and is_due)
+        return max(0, min(wanted, room, MOST_CONNECTING - connecting))

@@ -1,0 +1,1 @@
+"""Several servers: which there are, who is what, and which serves."""

@@ -1,0 +1,182 @@
+"""Who is the primary, how far the standbys are behind, whom to ask next.
+
+Pure: facts and times come in as arguments, and the pool's lock guards the monitor.
+
+A server that says it is the primary is believed once it was probed, and only while
+nobody of a higher timeline was ever seen: each promotion begins a new one, so the
+higher of two primaries is the one that was promoted (PostgreSQL manual,
+"Timelines"). With equal timelines the one that was first stays.
+"""
+
+import math
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from pgdbpool.endpoint.endpoint import Endpoint
+from pgdbpool.endpoint.standing import Finding, Role
+from pgdbpool.endpoint.state import State
+
+# How often each server is asked, seconds: usually, and while no primary is known.
+INTERVAL: Final = 1.0
+SHORT_INTERVAL: Final = 0.1
+
+# How many of the primary's positions are kept to measure lag in seconds by.
+HISTORY: Final = 600
+
+Tell = Callable[[str], object]
+
+
+class Monitor:
+    """What is known of the cluster as a whole.
+
+    Args:
+        endpoints: its servers.
+        tell: what to do with a warning; called with the pool's lock held.
+
+    Attributes:
+        primary: the endpoint that writes go to; None while none is known.
+        standbys: the endpoints that are standbys, in the user's order.
+        leaderless_since: since when there has been no primary, monotonic seconds.
+    """
+
+    def __init__(self, endpoints: Sequence[Endpoint], tell: Tell) -> None:
+        self._endpoints = endpoints
+        self._tell = tell
+        self.primary: Endpoint | None = None
+        self.standbys: tuple[Endpoint, ...] = ()
+        self.leaderless_since: float | None = None
+        self._highest_timeline = 0
+        self._doubted: set[tuple[str, int | None]] = set()
+        # When the primary was where; both grow.
+        self._times: deque[float] = deque(maxlen=HISTORY)
+        self._positions: deque[int] = deque(maxlen=HISTORY)
+
+    # Facts.
+
+    def found(self, endpoint: Endpoint, finding: Finding, now: float) -> None:
+        """Take note of what a probe of the endpoint found."""
+        standing = endpoint.standing
+        if not standing.is_known:
+            # Who was never seen before has not been away.
+            standing.returned_at = None if standing.role is None else now
+            standing.pace, standing.pings = 0.0, 0
+        standing.found(finding, now)
+        self._elect(now)
+        if endpoint is self.primary and finding.position is not None:
+            self._note_position(finding.position, now)
+            for standby in self.standbys:
+                if standby.standing.lag is None:
+                    self._measure_lag(standby, now)
+                    self._ask_again(standby, now)
+        elif finding.role is Role.STANDBY:
+            self._measure_lag(endpoint, now)
+        standing.probe_at = now + self._interval()
+
+    def heard(self, endpoint: Endpoint, role: Role, now: float) -> None:
+        """Take note of a role that a session reports between two probes."""
+        standing = endpoint.standing
+        if role is standing.role:
+            return
+        standing.heard(role, now)
+        if role is Role.PRIMARY:
+            standing.lost()  # not before its timeline is known
+        self._elect(now)
+
+    def lost(self, endpoint: Endpoint, now: float) -> None:
+        """Take note that the endpoint lost a session or cannot be reached."""
+        endpoint.standing.lost()
+        self._elect(now)
+
+    def _elect(self, now: float) -> None:
+        claimants = [e for e in self._endpoints if _claims(e)]
+        timelines = [e.standing.timeline or 0 for e in claimants]
+        self._highest_timeline = max([self._highest_timeline, *timelines])
+        chosen = [
+            e for e in claimants if (e.standing.timeline or 0) >= self._highest_timeline
+        ]
+        if self.primary not in chosen:
+            self.primary = chosen[0] if chosen else None
+        self.standbys = tuple(
+            e for e in self._endpoints if e.standing.role is Role.STANDBY
+        )
+        if self.primary is not None:
+            self.leaderless_since = None
+        elif self.leaderless_since is None:
+            self.leaderless_since = now
+        for endpoint in claimants:
+            if endpoint is not self.primary:
+                self._doubt(endpoint)
+
+    def _doubt(self, endpoint: Endpoint) -> None:
+        """Warn, once, of a second server that says it is the primary."""
+        claim = (endpoint.name, endpoint.standing.timeline)
+        if claim in self._doubted:
+            return
+        self._doubted.add(claim)
+        other = (
+            f"{self.primary.name} is, on timeline {self.primary.standing.timeline}"
+            if self.primary is not None
+            else f"timeline {self._highest_timeline} was seen before"
+        )
+        self._tell(
+            f"{endpoint.name} says it is the primary, on timeline {claim[1]}, but "
+            f"{other}: nothing is written to it. Stop it, or make it a standby"
+        )
+
+    # Lag.
+
+    def _note_position(self, position: int, now: float) -> None:
+        while self._positions and position < self._positions[-1]:
+            # A promoted standby that had not got everything.
+            self._times.pop()
+            self._positions.pop()
+        self._times.append(now)
+        self._positions.append(position)
+
+    def _measure_lag(self, endpoint: Endpoint, now: float) -> None:
+        """Compare with where the primary was when: also right when nothing moves."""
+        standing = endpoint.standing
+        if standing.position is None or not self._positions:
+            standing.lag = standing.lag_bytes = None
+            return
+        standing.lag_bytes = max(0, self._positions[-1] - standing.position)
+        reached = bisect_right(self._positions, standing.position)
+        if reached == len(self._positions):
+            standing.lag = 0.0
+        elif reached == 0 and len(self._positions) < HISTORY:
+            standing.lag = None  # since before anything is known: it may be hours
+        else:
+            standing.lag = now - self._times[max(reached - 1, 0)]
+
+    def _ask_again(self, standby: Endpoint, now: float) -> None:
+        """Ask soon who was asked a moment before the primary was, for the first time.
+
+        What the primary wrote in between looks like a lag of unknown length.
+        """
+        standing = standby.standing
+        if standing.lag is None and len(self._positions) == 1:
+            standing.probe_at = min(standing.probe_at, now + SHORT_INTERVAL)
+
+    # Probes.
+
+    def _interval(self) -> float:
+        return SHORT_INTERVAL if self.primary is None else INTERVAL
+
+    def hurry(self, now: float) -> None:
+        """Ask all at once, for there is no primary."""
+        for endpoint in self._endpoints:
+            standing = endpoint.standing
+            if not endpoint.count(State.RESERVED):  # else it is being asked
+                standing.probe_at = min(standing.probe_at, now + SHORT_INTERVAL)
+
+    def next_probe(self) -> float:
+        """Return when the next endpoint that has an idle connection is to be asked."""
+        due = (e.standing.probe_at for e in self._endpoints if e.shelf)
+        return min(due, default=math.inf)
+
+
+def _claims(endpoint: Endpoint) -> bool:
+    standing = endpoint.standing
+    return standing.role is Role.PRIMARY and standing.is_known
