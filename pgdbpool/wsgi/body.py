@@ -78,7 +78,7 @@ class Body:
 
     def __del__(self) -> None:
         """Give back what nobody closed; on another thread, for this takes no lock."""
-        if self._claims and self._response.holder.conn is not None:
+        if self._claims and self._response.holder.is_holding:
             # At the interpreter's exit there are no threads, and nothing to save.
             with contextlib.suppress(RuntimeError):
                 _thread.start_new_thread(_abandon, (self._response, self._source))

@@ -1,4 +1,4 @@
-"""One request as the holder of at most one connection."""
+"""Who holds a connection for one request, at most one at a time."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import psycopg2
-from psycopg2 import extensions as driver
 
 from pgdbpool.errors import CommitUnknown, ConnectionReleased, NestedCheckout, PoolError
+from pgdbpool.wsgi.causes import causes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import FrameType
 
     from pgdbpool.endpoint.connection import PooledConnection
     from pgdbpool.endpoint.entry import Hold
-    from pgdbpool.wsgi.rules import Environ, Headers, Rules
+    from pgdbpool.wsgi.rules import Environ, Rules
 
 # The package's, so that its name survives a move between these files.
 logger = logging.getLogger("pgdbpool.wsgi")
@@ -33,11 +32,10 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 CLOSED = 1  # psycopg2's ``closed``, when ``close()`` was called
 LOST = 2  # and when the session has failed
-FAILED = driver.TRANSACTION_STATUS_INERROR
 
 
 class Holder:
-    """The connection of one request, from its first use to the request's end.
+    """A connection of one request, from its first use to the request's end.
 
     Any thread may call any method. Ending is exactly once, because the pool asks
     for the hold: whoever comes second changes nothing.
@@ -46,19 +44,22 @@ class Holder:
         conn: the connection while it is held.
         failure: the last error that promises that nothing was committed.
         is_used: an acquire was tried.
+        has_held: one succeeded.
         is_over: the request has ended.
         has_failed: nothing of this request is to be committed any more.
+        is_streaming: a body is still to be closed before the request ends.
     """
 
     conn: PooledConnection | None = None
     failure: BaseException | None = None
     is_used = False
+    has_held = False
     is_over = False
     has_failed = False
+    is_streaming = False
     _hold: Hold | None = None
     _was_lost = False
     _is_entered = False
-    _is_streaming = False
 
     def __init__(self, rules: Rules, environ: Environ) -> None:
         self.rules = rules
@@ -77,6 +78,11 @@ class Holder:
             path = quote(path, encoding="latin-1", errors="replace")
         return f"{self.method} {path}"
 
+    @property
+    def is_read_only(self) -> bool:
+        """Whether it holds for reading: what a standby can do as well."""
+        return self.method in self.rules.read_methods
+
     def connection(self) -> PooledConnection:
         """Return the request's connection, acquired now if it has none. May block.
 
@@ -92,10 +98,9 @@ class Holder:
 
     def _acquire(self) -> PooledConnection:
         self.refuse_if_over()
-        environ = self.environ
         self.is_used = True
         try:
-            conn = self.rules.pool.acquire_at(_place_in_app(), None, self.name)
+            conn = self._from_pool()
         except NestedCheckout:
             raise  # a mistake of the app's, which trying again repeats
         except PoolError as error:
@@ -103,17 +108,31 @@ class Holder:
             raise
         self._hold = conn.hold
         self.conn = conn
-        if self._is_streaming:
+        if self.is_streaming:
             self.stream()
+        self.has_held = True
         self.failure = None
         self._was_lost = False
         if conn.autocommit:
-            environ[COMMITTED] = True
+            self._mark_committed()
         if self.is_over:
             # It ended on another thread, which may have seen no connection yet.
             self.give_back()
             self.refuse_if_over()
         return conn
+
+    def _from_pool(self) -> PooledConnection:
+        pool, place = self.rules.pool, _place_in_app()
+        if not self.is_read_only:
+            return pool.acquire_at(place, None, self.name)
+        marks = self.rules.read_your_writes
+        after = None if marks is None else marks.brought(self.environ)
+        return pool.acquire_at(place, None, self.name, read_only=True, after=after)
+
+    def _mark_committed(self) -> None:
+        """Remember that there is something which trying again would do twice."""
+        if not self.is_read_only:
+            self.environ[COMMITTED] = True
 
     def refuse_if_over(self) -> None:
         """Raise ConnectionReleased when the request has ended."""
@@ -140,16 +159,21 @@ class Holder:
 
     def leave(self, error: BaseException | None) -> None:
         """End it. Blocks for a COMMIT, or after an error for a rollback."""
-        self._is_entered = False
         conn = self.conn
         try:
             if error is None:
                 self.commit()
         except BaseException:
+            self._is_entered = False
             _leave_quietly(conn)
             raise
+        self._is_entered = False
         if conn is not None:
             conn.__exit__(None if error is None else type(error), error, None)
+            self._has_left(conn)
+
+    def _has_left(self, _conn: PooledConnection) -> None:
+        """Do what cannot be done inside of a block."""
 
     def commit(self) -> None:
         """Commit the open transaction, if there is one. Blocks.
@@ -172,15 +196,18 @@ class Holder:
             self._was_lost = self._was_lost or bool(conn.closed)
             raise
         if is_open:
-            self.environ[COMMITTED] = True
+            self._committed(conn)
+
+    def _committed(self, _conn: PooledConnection) -> None:
+        self._mark_committed()
 
     def _outcome_is_unknown(self, error: CommitUnknown) -> None:
-        if self.method in SAFE_METHODS:
+        if self.is_read_only or self.method in SAFE_METHODS:
             self.failure = error
             if self._hold is not None:
                 self._hold.has_committed = False
         else:
-            self.environ[COMMITTED] = True
+            self._mark_committed()
 
     def rollback(self) -> None:
         """Roll back the open transaction, if there is one. Blocks."""
@@ -215,40 +242,7 @@ class Holder:
         """Set ``autocommit``; statements may be committed as they come."""
         self.connection().autocommit = value
         if value:
-            self.environ[COMMITTED] = True
-
-    def settle(self, status: str, headers: Headers) -> None:
-        """Commit what the app left open, if its response calls for it. Blocks.
-
-        Raises:
-            psycopg2.Error: it cannot be committed, and the response said it was.
-            Exception: whatever ``commit_veto`` raised.
-        """
-        conn = self.conn
-        if conn is None or not self._is_due(conn, status):
-            return
-        veto = self.rules.commit_veto
-        if veto is not None and veto(self.environ, status, headers):
-            return
-        if self.is_lost() or conn.get_transaction_status() == FAILED:
-            if status >= "4":
-                return
-            self._refuse_if_lost()
-        self.commit()
-
-    def _is_due(self, conn: PooledConnection, status: str) -> bool:
-        """Whether a commit is due by the rules, possible or not."""
-        if not self.rules.is_automatic or self.has_failed:
-            return False
-        if not status or status >= "5":
-            return False
-        return self.is_lost() if conn.closed else conn.in_transaction
-
-    def _refuse_if_lost(self) -> None:
-        if self.is_lost():
-            raise psycopg2.OperationalError(
-                f"{self.name}: the session was lost and with it what was not committed"
-            )
+            self._mark_committed()
 
     def is_lost(self) -> bool:
         """Whether the request's transaction went down with its session. No I/O."""
@@ -259,32 +253,30 @@ class Holder:
             return True
         return self._was_lost
 
-    def may_try_again(self, error: BaseException | None) -> bool:
-        """Whether a 503 would be true: it is transient, and nothing was committed.
-
-        Args:
-            error: what the app raised; None if it made a response of it.
-        """
-        self._note_commits()
-        if COMMITTED in self.environ:
-            return False
+    def explains(self, error: BaseException | None) -> bool:
+        """Whether what became of this connection made the request fail."""
         if error is None:
             return self.failure is not None or self.is_lost()
-        causes = list(_causes(error))
-        if any(cause is self.failure for cause in causes):
+        led_to = list(causes(error))
+        if any(cause is self.failure for cause in led_to):
             return True
-        return self.is_lost() and any(isinstance(e, psycopg2.Error) for e in causes)
+        return self.is_lost() and any(isinstance(e, psycopg2.Error) for e in led_to)
 
     def _note_commits(self) -> None:
         """Remember what was committed past this class, as by a cursor's connection."""
         if self._hold is not None and self._hold.has_committed:
-            self.environ[COMMITTED] = True
+            self._mark_committed()
 
     def stream(self) -> None:
         """Expect a body to be closed before the request ends."""
-        self._is_streaming = True
+        self.is_streaming = True
         if self.conn is not None:
             self.rules.streaming.add(self.conn)
+
+    def blame(self, error: BaseException) -> None:
+        """Let the pool know of an error that may tell of its server."""
+        if self.conn is not None:
+            self.rules.pool.blame(self.conn, error)
 
     def give_back(self, *, keep: bool = True) -> None:
         """End the hold, if there is one: roll back, reset, release. Blocks.
@@ -299,16 +291,18 @@ class Holder:
         self._was_lost = self.is_lost()
         # Else psycopg2 would refuse the next holder a block of its own.
         keep = keep and not self._is_entered
-        self._is_entered = False
         self.conn = self._hold = None
         self.rules.streaming.discard(conn)
         try:
-            self._warn_if_left_open(conn)
+            self._about_to_release(conn)
         finally:
+            self._is_entered = False
             self.rules.pool.release(conn, hold, keep=keep)
 
-    def _warn_if_left_open(self, conn: PooledConnection) -> None:
-        if self.rules.is_automatic or conn.closed or not conn.in_transaction:
+    def _about_to_release(self, conn: PooledConnection) -> None:
+        if self.rules.is_automatic or self.is_read_only:
+            return
+        if conn.closed or not conn.in_transaction:
             return
         logger.warning(
             "%s left a transaction open, which is rolled back: with "
@@ -317,11 +311,10 @@ class Holder:
         )
 
     def end(self) -> None:
-        """End the request: from now on its connection refuses to be used."""
+        """End it with its request: from now on it refuses to be used. Blocks."""
         self.is_over = True
         try:
-            if self.conn is not None:
-                self.give_back()
+            self.give_back()
         finally:
             # What stands in environ leads here: no cycle may lead back.
             self.environ = {}
@@ -343,15 +336,3 @@ def _leave_quietly(conn: PooledConnection | None) -> None:
             conn.__exit__(BaseException, None, None)
     except psycopg2.Error:
         logger.debug("the block's rollback failed too", exc_info=True)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and all that led to it, each once."""
-    seen: set[int] = set()
-    todo: list[BaseException | None] = [error]
-    while todo:
-        cause = todo.pop()
-        if cause is not None and id(cause) not in seen:
-            seen.add(id(cause))
-            yield cause
-            todo += (cause.__context__, cause.__cause__)

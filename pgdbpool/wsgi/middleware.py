@@ -1,22 +1,25 @@
 """Put a pool's connection into the environ of every request.
 
-One request is three small objects: `Holder` has the connection, `Response`
+One request is four small objects: `Request` holds the connection, `Response`
 delays the app's start_response call until it is known whether it may stand, and
-`ConnectionProxy` is what the app sees. Only a body that is not complete yet gets
-a fourth, `Body`. A request that never touches the database pays for no more.
+`ConnectionProxy` and `ReadingProxy` are what the app sees. Only a body that is not
+complete yet gets another, `Body`, and only who reads beside the request's own
+connection a `Reader`. A request that never touches the database pays for no more.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 from typing import Literal, NoReturn
 
 from pgdbpool.errors import SettingsError
 from pgdbpool.pool import ConnectionPool
-from pgdbpool.wsgi.holder import Holder
-from pgdbpool.wsgi.proxy import ConnectionProxy
+from pgdbpool.wsgi.proxy import ConnectionProxy, ReadingProxy
+from pgdbpool.wsgi.read_your_writes import ReadYourWrites
 from pgdbpool.wsgi.refusal import Refusal
+from pgdbpool.wsgi.request import Request
 from pgdbpool.wsgi.response import Response
 from pgdbpool.wsgi.rules import (
     TRANSACTIONS,
@@ -27,15 +30,20 @@ from pgdbpool.wsgi.rules import (
     StartResponse,
 )
 
+# Methods are told apart by case; all that are known have capitals (RFC 9110).
+METHOD = re.compile(r"[A-Z]+(-[A-Z]+)*")
+
 
 class PoolMiddleware:
     """A WSGI application around another, which finds a connection in its environ.
 
     ``environ["pgdbpool.conn"]`` stands for the request's connection, acquired at
-    its first use (see `ConnectionProxy`), and ``environ["pgdbpool.pool"]`` is the
-    pool. With ``transaction="request"`` the request is one transaction: it is
-    committed before the byte that completes the response, if the app finished
-    without an exception and below status 500, and else rolled back.
+    its first use (see `ConnectionProxy`), ``environ["pgdbpool.read"]`` for one to
+    read from, a standby's if one is fit (see `ReadingProxy`), and
+    ``environ["pgdbpool.pool"]`` is the pool. With ``transaction="request"`` the
+    request is one transaction: it is committed before the byte that completes the
+    response, if the app finished without an exception and below status 500, and
+    else rolled back.
 
     A handler may end a transaction itself: ``commit()`` and ``rollback()`` do what
     they say at once, what follows is a new transaction, and the end of the request
@@ -54,12 +62,17 @@ class PoolMiddleware:
         pool: where connections are acquired.
         key: the connection's key in environ. The pool's is the same with a final
             ``.conn`` replaced by ``.pool``, or else with ``.pool`` appended:
-            ``key="orders.conn"`` puts the pool at ``orders.pool``.
+            ``key="orders.conn"`` puts the pool at ``orders.pool``, and likewise
+            what reads at ``orders.read``.
         transaction: ``"request"`` or ``"manual"``.
         eager: acquire before the app is called, not at the first use.
         commit_veto: called as ``commit_veto(environ, status, headers)`` when there
             is something to commit; true rolls it back. Not asked in ``"manual"``.
         retry_after: what ``Retry-After`` says with a 503; seconds.
+        read_methods: requests with these methods only read: their connection is
+            a standby's if one is fit, and their transactions are READ ONLY.
+        read_your_writes: lets a client's reads see what it wrote before; None
+            where they may be as old as the pool's ``max_lag`` allows.
 
     Raises:
         SettingsError: an argument is wrong; the message names it.
@@ -75,36 +88,43 @@ class PoolMiddleware:
         eager: bool = False,
         commit_veto: CommitVeto | None = None,
         retry_after: float = 1,
+        read_methods: Collection[str] = (),
+        read_your_writes: ReadYourWrites | None = None,
         **unknown: NoReturn,
     ) -> None:
         _check_parts(app, pool)
         _check_settings(key, transaction, eager, commit_veto)
         _check_retry_after(retry_after)
+        _check_reading(read_methods, read_your_writes)
         for name in unknown:
             raise SettingsError(f"{name}: unknown setting of PoolMiddleware")
         self.app = app
         self.pool = pool
         self.key = key
         self.pool_key = f"{key.removesuffix('.conn')}.pool"
+        self.read_key = f"{key.removesuffix('.conn')}.read"
         self.eager = eager
         self._rules = Rules(
             pool=pool,
             is_automatic=transaction == "request",
             commit_veto=commit_veto,
             refusal=Refusal.after(math.ceil(retry_after)),
+            read_methods=frozenset(read_methods),
+            read_your_writes=read_your_writes,
         )
 
     def __call__(
         self, environ: Environ, start_response: StartResponse
     ) -> Iterable[bytes]:
         """Answer one request. May block for an acquire and for a COMMIT."""
-        holder = Holder(self._rules, environ)
-        response = Response(holder, start_response)
-        environ[self.key] = ConnectionProxy(holder)
+        request = Request(self._rules, environ)
+        response = Response(request, start_response)
+        environ[self.key] = ConnectionProxy(request)
+        environ[self.read_key] = ReadingProxy(request)
         environ[self.pool_key] = self.pool
         try:
             if self.eager:
-                holder.connection()
+                request.connection()
             return response.answer(self.app(environ, response.start_response))
         except BaseException as error:
             refused = response.refused_whole(error)
@@ -144,3 +164,20 @@ def _check_retry_after(retry_after: object) -> None:
         raise SettingsError(f"retry_after: must be seconds, not {retry_after!r}")
     if not 0 <= retry_after < math.inf:
         raise SettingsError(f"retry_after: must not be {retry_after}")
+
+
+def _check_reading(read_methods: object, read_your_writes: object) -> None:
+    if isinstance(read_methods, str) or not isinstance(read_methods, Collection):
+        raise SettingsError(
+            f"read_methods: must be a collection of methods, not {read_methods!r}"
+        )
+    for method in read_methods:
+        if not isinstance(method, str) or not METHOD.fullmatch(method):
+            raise SettingsError(
+                f"read_methods: must be methods such as 'GET', not {method!r}"
+            )
+    if not isinstance(read_your_writes, ReadYourWrites | None):
+        raise SettingsError(
+            "read_your_writes: must be a ReadYourWrites or None, "
+            f"not {read_your_writes!r}"
+        )

@@ -1,10 +1,12 @@
-"""What stands in environ for the request's connection."""
+"""What stands in environ for the request's connections."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
 
 from psycopg2 import extensions as driver
+
+from pgdbpool.wsgi.reader import reader_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
     from pgdbpool.endpoint.connection import PooledConnection
     from pgdbpool.wsgi.holder import Holder
+    from pgdbpool.wsgi.request import Request
 
 
 class ConnectionProxy:
@@ -37,7 +40,7 @@ class ConnectionProxy:
     _holder: Holder
 
     def __init__(self, holder: Holder) -> None:
-        object.__setattr__(self, "_holder", holder)
+        _set_holder(self, holder)
 
     @property
     def dbapi_connection(self) -> PooledConnection:
@@ -118,3 +121,35 @@ class ConnectionProxy:
         holder = self._holder
         state = "over" if holder.is_over else repr(holder.conn or "not acquired")
         return f"<connection of {holder.name!r}: {state}>"
+
+
+# Past __setattr__, and quicker than object's: every request makes two.
+_set_holder = vars(ConnectionProxy)["_holder"].__set__
+
+
+class ReadingProxy(ConnectionProxy):
+    """A connection to read from, acquired when it is first needed.
+
+    A standby's, if one is fit, else the primary's; its transactions are READ ONLY.
+    It stands for the request's own connection where that only reads as well, and
+    from the first use of that on where it may write: then only that one sees what
+    the request wrote. Then ``commit()``, ``rollback()``, ``close()``, ``release()``
+    and the end of a ``with`` block leave it alone.
+
+    Otherwise it is a `ConnectionProxy`. The request never commits it.
+    """
+
+    __slots__ = ("_request",)
+
+    _request: Request
+
+    def __init__(self, request: Request) -> None:
+        _set_request(self, request)
+
+    # There it is a slot.
+    @property
+    def _holder(self) -> Holder:  # type: ignore[override]
+        return reader_of(self._request)
+
+
+_set_request = vars(ReadingProxy)["_request"].__set__

@@ -15,7 +15,7 @@ from pgdbpool.wsgi.body import Body
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from pgdbpool.wsgi.holder import Holder
+    from pgdbpool.wsgi.request import Request
     from pgdbpool.wsgi.rules import Environ, ExcInfo, Headers, StartResponse
 
 logger = logging.getLogger("pgdbpool.wsgi")
@@ -49,7 +49,7 @@ class Response:
     _is_measured = False
     _send: Callable[[bytes], object] = staticmethod(_refuse_when_over)
 
-    def __init__(self, holder: Holder, start: StartResponse) -> None:
+    def __init__(self, holder: Request, start: StartResponse) -> None:
         self.holder = holder
         self._start = start
 
@@ -72,6 +72,8 @@ class Response:
     def _pass_start(
         self, status: str, headers: Headers, exc_info: ExcInfo
     ) -> Callable[[bytes], object]:
+        if self.holder.rules.read_your_writes is not None:
+            headers = [*headers, *self.holder.announce()]
         if exc_info is None:
             return self._start(status, headers)
         return self._start(status, headers, exc_info)
@@ -112,7 +114,7 @@ class Response:
         """Whether a body is a file that nothing of ours must follow."""
         holder = self.holder
         return (
-            holder.conn is None
+            not holder.is_holding
             and _is_file(holder.environ, body)
             and not self._must_refuse()
         )
@@ -178,7 +180,7 @@ class Response:
         if self._error is not None:
             raise self._error
         self.holder.settle(self.status, self.headers)
-        self.holder.give_back()
+        self.holder.give_all_back()
 
     def conclude(self) -> bytes | None:
         """Finish a body that ran out; return a block if there is one to send yet.
@@ -203,7 +205,8 @@ class Response:
         # After an exception from outside nobody knows what the session is at,
         # but GeneratorExit only says that the client went away.
         keep = isinstance(error, (Exception, GeneratorExit))
-        self.holder.give_back(keep=keep)
+        self.holder.blame(error)
+        self.holder.give_all_back(keep=keep)
         return not self.has_begun and keep and self.holder.may_try_again(error)
 
     def _must_refuse(self) -> bool:
@@ -222,9 +225,9 @@ class Response:
             error: what the app raised; None if it answered 500.
         """
         holder = self.holder
-        cause = holder.failure or error or "its session was lost"
+        cause = holder.last_failure or error or "its session was lost"
         holder.has_failed = True
-        holder.give_back()
+        holder.give_all_back()
         # Its text alone: who keeps log records shall not keep the request.
         logger.warning(
             "%s is answered 503: %s", holder.name, " ".join(str(cause).split())

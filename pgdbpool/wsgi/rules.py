@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pgdbpool.endpoint.connection import PooledConnection
     from pgdbpool.pool import ConnectionPool
+    from pgdbpool.wsgi.read_your_writes import ReadYourWrites
     from pgdbpool.wsgi.refusal import Refusal
 
 TRANSACTIONS = ("request", "manual")
@@ -36,6 +37,8 @@ class Rules:
         is_automatic: the request is the transaction.
         commit_veto: may decide against a commit; None if nobody does.
         refusal: the 503.
+        read_methods: requests of these only read.
+        read_your_writes: how a write travels with its client; None if it does not.
         streaming: the connections of bodies that are still to be closed. So they
             are not collected with a body that nobody closes, before it could give
             its connection back: the collector clears weak references first, and
@@ -46,4 +49,6 @@ class Rules:
     is_automatic: bool
     commit_veto: CommitVeto | None
     refusal: Refusal
+    read_methods: frozenset[str]
+    read_your_writes: ReadYourWrites | None
     streaming: set[PooledConnection] = dataclasses.field(default_factory=set)

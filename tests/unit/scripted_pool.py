@@ -184,6 +184,9 @@ class ScriptedPool:
             raise error
         conn.commit()
 
+    def blame(self, conn: object, error: BaseException) -> None:
+        """Learn of an error that may tell of its server."""
+
     def release(
         self, conn: ScriptedConnection, hold: object, *, keep: bool = True
     ) -> bool:

@@ -27,6 +27,12 @@ from tests.unit.wsgi_exchange import (
         ("retry_after", float("inf")),
         ("retry_after", None),
         ("retry_after", True),
+        ("read_methods", "GET"),
+        ("read_methods", 1),
+        ("read_methods", ["get"]),
+        ("read_methods", [b"GET"]),
+        ("read_your_writes", "secret"),
+        ("read_your_writes", True),
         ("retry_afer", 1),
     ],
 )
