@@ -1,5 +1,6 @@
 """The demo as a process of its own, and what it leaves behind."""
 
+import json
 import os
 import queue
 import shutil
@@ -8,12 +9,16 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
 
 import psutil
 
+from pgdbpool.demo.client import Call, Client, Ending, perform
 from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent
@@ -23,6 +28,7 @@ MAIN = (
     "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); "
     "from pgdbpool.cli import main; main()"
 )
+SHOP_IS_OPEN = "The shop is open at "
 COMMAND = (sys.executable, "-c", MAIN)
 
 
@@ -111,6 +117,33 @@ class DemoProcess:
         for line in self.process.stdout or ():
             self._unread.put(line)
         self._unread.put(None)
+
+
+def address(demo: DemoProcess) -> str:
+    """Return where the demo serves, once it does."""
+    line = demo.wait_for(SHOP_IS_OPEN)
+    return line.removeprefix(SHOP_IS_OPEN).split()[0]
+
+
+def ask(url: str, **order: int) -> Any:  # noqa: ANN401 - whatever the shop says
+    """Return the JSON of a GET, or of a POST when there is something to order.
+
+    A 503 is repeated after its Retry-After, as good clients do.
+    """
+    where = urlsplit(url)
+    path = f"{where.path}?{where.query}"
+    call = Call("GET", path)
+    if order:
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        call = Call("POST", path, urlencode(order).encode(), headers)
+    client = Client(where.hostname or "", where.port or 0)
+    try:
+        outcome = perform(call, client.send, time.sleep, lambda _: True)
+    finally:
+        client.close()
+    assert outcome.ending is Ending.GOOD, outcome.reason
+    assert outcome.answer is not None
+    return json.loads(outcome.answer.body)
 
 
 @contextmanager

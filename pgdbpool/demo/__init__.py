@@ -1,1 +1,1 @@
-"""`pgdbpool demo`: a web shop on pooled connections through a database restart."""
+"""`pgdbpool demo`: a web shop on pooled connections through restart and switch-over."""

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     Headers = list[tuple[str, str]]
 
 DSN_VARIABLE = "PGDBPOOL_DSN"
+# To a standby where there is one; no POST of the shop would be a good one.
+READ_METHODS = ("GET", "HEAD")
 LONGEST_SLEEP = 10.0
 # More of anything would not be an order.
 LARGEST_NUMBER = 1_000_000
@@ -88,7 +90,8 @@ def make_application() -> WSGIApplication:
     The pool's size is left to `pgdbpool.gunicorn`.
     """
     pool = ConnectionPool(os.environ[DSN_VARIABLE], name="shop")
-    return tell_unknown_outcome(PoolMiddleware(shop, pool))
+    read_methods = READ_METHODS if pool.endpoints[1:] else ()
+    return tell_unknown_outcome(PoolMiddleware(shop, pool, read_methods=read_methods))
 
 
 def tell_unknown_outcome(app: WSGIApplication) -> WSGIApplication:
@@ -202,9 +205,14 @@ def sleep(request: Request) -> Response:
 
 
 def show_pool(request: Request) -> Response:
-    """Show the figures of the pool that serves this worker."""
+    """Show the figures of the pool that serves this worker, and who is what."""
     pool = request.environ["pgdbpool.pool"]
-    return _json({"worker": os.getpid(), **pool.get_stats()})
+    endpoints = {
+        endpoint.name: endpoint.role.value if endpoint.role else "unknown"
+        for endpoint in pool.endpoints
+    }
+    figures = {"worker": os.getpid(), **pool.get_stats(), "endpoints": endpoints}
+    return _json(figures)
 
 
 def _json(content: object, status: int = 200) -> Response:

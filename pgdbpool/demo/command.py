@@ -14,6 +14,7 @@ WORKERS = click.IntRange(1, 64)
 THREADS = click.IntRange(1, 256)
 PORT = click.IntRange(0, 65_535)
 SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
+STANDBYS = click.IntRange(0, 4)
 SECONDS = click.FloatRange(min=1)
 
 
@@ -32,6 +33,14 @@ def command() -> None:
     "and never restarts your server.",
 )
 @click.option(
+    "--standbys",
+    type=STANDBYS,
+    metavar="N",
+    default=0,
+    help="Streaming standbys beside the embedded PostgreSQL: they take the reads, "
+    "and what was a restart is a switch-over to one of them.",
+)
+@click.option(
     "--workers", type=WORKERS, metavar="N", default=2, help="gunicorn workers."
 )
 @click.option(
@@ -48,8 +57,8 @@ def command() -> None:
     "--seconds",
     type=SECONDS,
     metavar="N",
-    help="Drive the shop for N seconds, restart PostgreSQL in the middle, check "
-    "every acknowledged write, and end.",
+    help="Drive the shop for N seconds, restart PostgreSQL (or switch over) in the "
+    "middle, check every acknowledged write, and end.",
 )
 @click.option(
     "--json",
@@ -60,6 +69,7 @@ def command() -> None:
 def demo(
     *,
     dsn: str | None,
+    standbys: int,
     workers: int,
     threads: int,
     port: int,
@@ -75,9 +85,15 @@ def demo(
     With --seconds a second process orders and reads as well-behaved clients do,
     400 times a second at most, and PostgreSQL is restarted (-m fast) under it. The
     exit status is 0 only if no request failed and no acknowledged write is missing.
+
+    With --standbys the pool has several servers: standbys that stream from the
+    primary take the reads, and instead of a restart the primary is stopped, a
+    standby is promoted, and the old primary comes back as a standby of it.
     """
     if seconds is not None and not math.isfinite(seconds):
         raise click.BadParameter("must be a number of seconds", param_hint="--seconds")
     if as_json and seconds is None:
         raise click.UsageError("--json needs --seconds")
-    sys.exit(run(Options(dsn, workers, threads, port, seconds, as_json)))
+    if dsn is not None and standbys:
+        raise click.UsageError("--standbys are of an embedded PostgreSQL, not of --dsn")
+    sys.exit(run(Options(dsn, workers, threads, port, seconds, as_json, standbys)))

@@ -1,10 +1,11 @@
-"""The database of the demo: one of its own, or the user's."""
+"""The database of the demo: one of its own, a cluster of its own, or the user's."""
 
 from __future__ import annotations
 
 import threading
 from typing import TYPE_CHECKING
 
+from pgdbpool.demo.cluster import Cluster
 from pgdbpool.demo.errors import DemoError
 from pgdbpool.demo.postgres import EmbeddedPostgres
 from pgdbpool.demo.programs import EmbeddedPostgresError
@@ -18,22 +19,31 @@ if TYPE_CHECKING:
 class Database:
     """A PostgreSQL, started for the demo unless the user has given one.
 
-    Entering it starts the server, leaving it ends the server. The user's own is
-    neither started, restarted nor ended.
+    Entering it starts the servers, leaving it ends them. The user's own is neither
+    started, disturbed nor ended. To disturb is to restart the only server, or to
+    switch over to a standby where there is one.
     """
 
-    def __init__(self, given_dsn: str | None) -> None:
-        """Take the user's DSN, or None for a server of the demo's own."""
+    def __init__(self, given_dsn: str | None, standbys: int = 0) -> None:
+        """Take the user's DSN, or None for servers of the demo's own.
+
+        Args:
+            given_dsn: What the user gave.
+            standbys: How many follow the primary of the demo's own.
+        """
         self.restarts = 0
+        self.switch_overs = 0
         self._given_dsn = given_dsn
-        self._server = EmbeddedPostgres() if given_dsn is None else None
-        self._restart: threading.Thread | None = None
+        self._own: EmbeddedPostgres | Cluster | None = None
+        if given_dsn is None:
+            self._own = Cluster(standbys) if standbys else EmbeddedPostgres()
+        self._disturbing: threading.Thread | None = None
         self._failure: EmbeddedPostgresError | None = None
 
     def __enter__(self) -> Self:
-        """Start the server, if it is ours. Blocks for a few seconds."""
-        if self._server is not None:
-            self._server.__enter__()
+        """Start the servers, if they are ours. Blocks for a few seconds."""
+        if self._own is not None:
+            self._own.__enter__()
         return self
 
     def __exit__(
@@ -42,44 +52,55 @@ class Database:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """End the server and remove its directory, if it is ours. Blocks."""
-        if self._restart is not None:
-            self._restart.join()
-        if self._server is not None:
-            self._server.__exit__(kind, error, traceback)
+        """End the servers and remove their directories, if they are ours. Blocks."""
+        if self._disturbing is not None:
+            self._disturbing.join()
+        if self._own is not None:
+            self._own.__exit__(kind, error, traceback)
 
     @property
     def is_ours(self) -> bool:
-        """Whether the demo may restart it."""
-        return self._server is not None
+        """Whether the demo may disturb it."""
+        return self._own is not None
+
+    @property
+    def has_standbys(self) -> bool:
+        """Whether it is a cluster of ours."""
+        return isinstance(self._own, Cluster)
 
     @property
     def dsn(self) -> str:
         """Where to find it."""
-        return self._given_dsn or (self._server.dsn() if self._server else "")
+        return self._given_dsn or (self._own.dsn() if self._own else "")
 
     @property
-    def is_restarting(self) -> bool:
-        """Whether a restart is under way."""
-        return self._restart is not None and self._restart.is_alive()
+    def is_disturbed(self) -> bool:
+        """Whether a restart or a switch-over is under way."""
+        return self._disturbing is not None and self._disturbing.is_alive()
 
-    def begin_restart(self) -> None:
-        """Restart it (``-m fast``) in a thread, if it is ours and runs."""
-        if self.is_ours and not self.is_restarting:
-            self._restart = threading.Thread(target=self._do_restart)
-            self._restart.start()
+    def begin_disturbance(self) -> None:
+        """Restart (``-m fast``) or switch over, in a thread, if it is ours and runs."""
+        if self.is_ours and not self.is_disturbed:
+            self._disturbing = threading.Thread(target=self._disturb)
+            self._disturbing.start()
 
     def check(self) -> None:
-        """Raise `DemoError` when a restart has failed."""
+        """Raise `DemoError` when a restart or a switch-over has failed."""
         if self._failure is not None:
             raise DemoError(f"PostgreSQL did not come back: {self._failure}")
 
-    def _do_restart(self) -> None:
-        if self._server is None:
-            return
+    def wait_until_replayed(self) -> None:
+        """Block until the standbys, if there are any, show what has been written."""
+        if isinstance(self._own, Cluster):
+            self._own.wait_until_replayed()
+
+    def _disturb(self) -> None:
         try:
-            self._server.restart("fast")
+            if isinstance(self._own, Cluster):
+                self._own.switch_over()
+                self.switch_overs += 1
+            elif self._own is not None:
+                self._own.restart("fast")
+                self.restarts += 1
         except EmbeddedPostgresError as error:
             self._failure = error
-        else:
-            self.restarts += 1

@@ -25,12 +25,21 @@ PLAIN_INTERVAL = 1.0
 
 @dataclasses.dataclass(frozen=True)
 class Moment:
-    """What the live line shows."""
+    """What the live line shows.
+
+    Attributes:
+        elapsed: Seconds since the load began.
+        figures: What its clients have seen.
+        connections: Of the shop, to all servers.
+        database: The state of the database as a whole.
+        servers: Who is what; empty where there is one server only.
+    """
 
     elapsed: float
     figures: Figures
     connections: int
     database: str
+    servers: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +53,7 @@ class Result:
     p50_ms: float
     p99_ms: float
     restarts: int
+    switch_overs: int
     longest_wait_ms: float
     acknowledged_writes: int
     lost_writes: int
@@ -118,29 +128,30 @@ class Report:
 
     def _plain_line(self) -> Callable[[Moment], None]:
         last = 0.0
-        database = ""
+        shown = ("", "")
 
         def show(moment: Moment) -> None:
-            nonlocal last, database
-            is_due = moment.elapsed - last >= PLAIN_INTERVAL
-            if is_due or moment.database != database:
-                last, database = moment.elapsed, moment.database
-                self.say(line(moment).plain)
+            nonlocal last, shown
+            states = (moment.database, moment.servers)
+            if moment.elapsed - last >= PLAIN_INTERVAL or states != shown:
+                last, shown = moment.elapsed, states
+                self.say(line(moment).plain.replace("\n", "  "))
 
         return show
 
 
 def line(moment: Moment) -> Text:
-    """Return the live line, which fits into 80 columns."""
+    """Return the live line, which fits into 80 columns, and one for the servers."""
     figures = moment.figures
-    is_up = moment.database == "up"
+    style = "green" if moment.database == "up" else "bold yellow"
     return Text.assemble(
         f"requests {figures.requests:,}  ",
         (f"errors {figures.failed}", "bold red" if figures.failed else ""),
         f"  p50 {figures.p50_ms:.1f}  p99 {figures.p99_ms:.1f} ms  ",
         f"connections {moment.connections}  ",
-        (f"database {moment.database}", "green" if is_up else "bold yellow"),
+        (f"database {moment.database}", style),
         f"  {moment.elapsed:.0f} s",
+        (f"\n{moment.servers}" if moment.servers else "", style),
         no_wrap=True,
         overflow="ellipsis",
     )
@@ -157,6 +168,7 @@ def rows(result: Result) -> list[tuple[str, str]]:
         ("99 % were answered within", f"{result.p99_ms:.1f} ms"),
         ("longest wait, repeats included", f"{result.longest_wait_ms:,.0f} ms"),
         ("restarts of PostgreSQL", f"{result.restarts:,}"),
+        ("switch-overs to a standby", f"{result.switch_overs:,}"),
         ("acknowledged writes", f"{result.acknowledged_writes:,}"),
         ("acknowledged writes that are lost", f"{result.lost_writes:,}"),
     ]

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from pgdbpool.demo.tally import Figures
 
 TICK = 0.1
+# What can be done to the database, and what is said meanwhile.
+RESTART = ("restart PostgreSQL", "restarting PostgreSQL …")
+SWITCH_OVER = ("switch over to a standby", "switching over to a standby …")
 ENDED = "Stopped."
 
 
@@ -47,6 +50,7 @@ class Options:
         seconds: How long to drive the shop; None to serve until Ctrl-C.
         as_json: Whether the last line of standard output is the result as JSON;
             all else then goes to standard error.
+        standbys: How many follow the primary of the demo's own.
     """
 
     dsn: str | None = None
@@ -55,6 +59,7 @@ class Options:
     port: int = 8000
     seconds: float | None = None
     as_json: bool = False
+    standbys: int = 0
 
 
 def run(options: Options) -> int:
@@ -106,8 +111,12 @@ class Demo:
 
     @contextlib.contextmanager
     def _database(self) -> Iterator[Database]:
-        database = Database(self._options.dsn)
-        if database.is_ours:
+        database = Database(self._options.dsn, self._options.standbys)
+        if database.has_standbys:
+            number = f"{self._options.standbys} standby"
+            number += "s" if self._options.standbys > 1 else ""
+            self._report.say(f"starting PostgreSQL and {number} …")
+        elif database.is_ours:
             self._report.say("starting PostgreSQL in a temporary directory …")
         with database:
             self._signals.check()
@@ -125,6 +134,7 @@ class Demo:
                 show(done)
 
             shop.create(step)
+        database.wait_until_replayed()
         try:
             yield shop
         finally:
@@ -159,7 +169,8 @@ class Demo:
         for command, what in _to_try(server):
             say(f"  {command:<50} {what}".rstrip())
         if database.is_ours:
-            say(f"  {f'kill -USR1 {os.getpid()}':<50} restart PostgreSQL under it")
+            what = _words(database)[0]
+            say(f"  {f'kill -USR1 {os.getpid()}':<50} {what} under it")
         say(f"  {f'tail -f {server.log}':<50} gunicorn's and pool's log")
         say()
 
@@ -172,8 +183,8 @@ class Demo:
                 server.check()
                 database.check()
                 if self._signals.take_restart():
-                    self._report.say("restarting PostgreSQL …")
-                    database.begin_restart()
+                    self._report.say(_words(database)[1])
+                    database.begin_disturbance()
         return 0
 
     def _drive(
@@ -191,16 +202,16 @@ class Demo:
         driver.start(server.port, seconds, clients, secrets.token_hex(4))
         began = time.monotonic()
         with self._report.live_line() as show:
-            while driver.is_running or database.is_restarting:
+            while driver.is_running or database.is_disturbed:
                 self._signals.pause(TICK)
                 server.check()
                 database.check()
                 elapsed = time.monotonic() - began
                 if self._signals.take_restart():
-                    database.begin_restart()
+                    database.begin_disturbance()
                 if is_due and elapsed >= seconds / 2:
                     is_due = False
-                    database.begin_restart()
+                    database.begin_disturbance()
                 show(_moment(elapsed, driver.latest, watch, database))
 
     def _judge(self, database: Database, shop: Shop, driver: Driver) -> int:
@@ -210,12 +221,16 @@ class Demo:
         self._report.say(f"looking up {len(keys):,} writes …")
         counts = shop.count_keys(keys, self._signals.check)
         self._signals.check()
-        result, notes = judge(seen, counts, database.restarts)
+        result, notes = judge(seen, counts, database.restarts, database.switch_overs)
         self._report.table(result, notes)
         if self._options.as_json:
             sys.stdout.write(result.as_json() + "\n")
             sys.stdout.flush()
         return 0 if result.is_good else 1
+
+
+def _words(database: Database) -> tuple[str, str]:
+    return SWITCH_OVER if database.has_standbys else RESTART
 
 
 def _to_try(server: Server) -> list[tuple[str, str]]:
@@ -234,6 +249,6 @@ def _moment(
     elapsed: float, figures: Figures, watch: Watch, database: Database
 ) -> Moment:
     state = "up" if watch.is_up else "down"
-    if database.is_restarting:
-        state = "restarting"
-    return Moment(elapsed, figures, watch.connections, state)
+    if database.is_disturbed:
+        state = "switching over" if database.has_standbys else "restarting"
+    return Moment(elapsed, figures, watch.connections, state, watch.servers)

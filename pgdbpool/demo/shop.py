@@ -9,6 +9,8 @@ import psycopg2
 from psycopg2 import extensions, sql
 
 from pgdbpool.demo.errors import DemoError
+from pgdbpool.errors import SettingsError
+from pgdbpool.routing.hosts import split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -83,6 +85,7 @@ class Shop:
             raise DemoError(
                 "--dsn: neither a DSN nor a URL that libpq can parse"
             ) from None
+        self.addresses = _addresses(given)
         options = f"{given.get('options', '')} -c search_path={self.name}"
         self.dsn: str = extensions.make_dsn(
             server_dsn,
@@ -129,22 +132,22 @@ class Shop:
                 counts.update(cur.fetchall())
         return counts
 
-    def connect(self, timeout: int | None = None) -> connection:
+    def connect(self, **more: object) -> connection:
         """Open a session of the demo's own, told from those that serve. Blocks.
 
         Args:
-            timeout: For an address of the server; None takes the DSN's.
+            more: Parameters of libpq that replace the DSN's.
 
         Raises:
             psycopg2.OperationalError: The server is not to be reached.
         """
-        own: dict[str, object] = {"application_name": "pgdbpool demo"}
-        if timeout is not None:
-            own["connect_timeout"] = timeout
+        own = {"application_name": "pgdbpool demo", **more}
         return psycopg2.connect(extensions.make_dsn(self.dsn, **own))
 
     def _session(self) -> _Session:
-        return _Session(self.connect())
+        # libpq passes standbys over; with one server it has no choice to make.
+        choice = {"target_session_attrs": "read-write"} if self.addresses[1:] else {}
+        return _Session(self.connect(**choice))
 
 
 class _Session:
@@ -169,6 +172,16 @@ class _Session:
             self._conn.__exit__(kind, error, traceback)
         finally:
             self._conn.close()
+
+
+def _addresses(given: dict[str, str]) -> list[dict[str, str]]:
+    """Return what to replace in a DSN to reach each of its servers alone."""
+    try:
+        servers = split(given)
+    except SettingsError as error:
+        raise DemoError(f"--dsn: {error}") from None
+    keys = ("host", "hostaddr", "port")
+    return [{key: one[key] for key in keys if key in one} for one in servers]
 
 
 def _bounds(first: int, last: int) -> dict[str, int]:

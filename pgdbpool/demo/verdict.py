@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def judge(
-    seen: Seen, counts: Mapping[str, int], restarts: int
+    seen: Seen, counts: Mapping[str, int], restarts: int, switch_overs: int = 0
 ) -> tuple[Result, list[str]]:
     """Return the result of a run and what to say about it.
 
@@ -24,6 +24,7 @@ def judge(
         seen: What the load saw.
         counts: How many orders each key has, for every key that has one.
         restarts: How often PostgreSQL was restarted under the load.
+        switch_overs: How often a standby was made the primary under it.
     """
     lost = [key for key in seen.acknowledged if not counts.get(key)]
     written = seen.acknowledged + seen.unknown
@@ -33,6 +34,7 @@ def judge(
     result = Result(
         **total,
         restarts=restarts,
+        switch_overs=switch_overs,
         acknowledged_writes=len(seen.acknowledged),
         lost_writes=len(lost),
     )

@@ -8,17 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
-import urllib.request
-from typing import Any
-from urllib.parse import urlencode
 
 import psycopg2
 import pytest
 
-from tests.demo import COMMAND, ROOT, DemoProcess, running_demo
+from tests.demo import COMMAND, ROOT, SHOP_IS_OPEN, address, ask, running_demo
 from tests.waiting import until
 
-SHOP_IS_OPEN = "The shop is open at "
 KEYS = [
     "requests",
     "failed",
@@ -27,23 +23,11 @@ KEYS = [
     "p50_ms",
     "p99_ms",
     "restarts",
+    "switch_overs",
     "longest_wait_ms",
     "acknowledged_writes",
     "lost_writes",
 ]
-
-
-def address(demo: DemoProcess) -> str:
-    """Return where the demo serves, once it does."""
-    line = demo.wait_for(SHOP_IS_OPEN)
-    return line.removeprefix(SHOP_IS_OPEN).split()[0]
-
-
-def ask(url: str, **order: int) -> Any:  # noqa: ANN401 (whatever the shop says)
-    """Return the JSON of a GET, or of a POST when there is something to order."""
-    body = urlencode(order).encode() if order else None
-    with urllib.request.urlopen(url, body, timeout=10) as answer:  # noqa: S310
-        return json.load(answer)
 
 
 def test_a_restart_costs_no_request_and_no_write() -> None:

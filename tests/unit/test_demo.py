@@ -227,6 +227,7 @@ def test_final_line_has_the_promised_keys() -> None:
         "p50_ms",
         "p99_ms",
         "restarts",
+        "switch_overs",
         "longest_wait_ms",
         "acknowledged_writes",
         "lost_writes",
@@ -251,6 +252,20 @@ def test_report_has_no_control_codes_without_a_terminal(
     assert "database up" in written
     assert "FAILED" in written
     assert not {char for char in written if ord(char) < 32} - {"\n"}
+
+
+def test_live_line_names_who_is_what() -> None:
+    """Without a terminal it stays one line, written anew when a role changes."""
+    stream = io.StringIO()
+    with Report(stream).live_line() as show:
+        for servers in (":1 primary · :2 standby", ":1 down · :2 primary"):
+            for elapsed in (0.1, 0.2):
+                show(Moment(elapsed, Figures(), 2, "up", servers))
+    lines = stream.getvalue().splitlines()
+    assert [text.rpartition("s  ")[2] for text in lines] == [
+        ":1 primary · :2 standby",
+        ":1 down · :2 primary",
+    ]
 
 
 class CutBody:

@@ -17,6 +17,15 @@ def test_seconds_that_no_run_can_take_are_refused(seconds: str) -> None:
     assert "--seconds" in answer.output
 
 
+def test_standbys_of_the_users_database_are_refused() -> None:
+    """They are the demo's to make only where the primary is."""
+    given = ["demo", "--dsn", "host=db", "--standbys", "1"]
+    answer = CliRunner().invoke(command, given)
+
+    assert answer.exit_code == BAD_USAGE
+    assert "--standbys" in answer.output
+
+
 def test_json_without_an_end_is_refused() -> None:
     """It is the result of a run, so there must be one."""
     answer = CliRunner().invoke(command, ["demo", "--json"])
