@@ -1,16 +1,12 @@
-"""What keeps a pool going without its callers: connects, upkeep, closings.
+"""What keeps a pool going without its callers: the lock, the jobs, the timer.
 
 `Keeper` owns the one lock of a pool, which guards the roster and all that hangs
 on it: entries, the line, health, stats. Decisions are made under it, by the
 roster; what was decided is carried out after it, by `Keeper.act`. No I/O,
 callback or logging happens while it is held.
-
-No thread lives long but the timer and the one that hears hang-ups, which do no
-I/O: each connect runs in a thread of its own, so nobody waits for one.
 """
 
 import _thread
-import contextlib
 import functools
 import logging
 import math
@@ -23,22 +19,15 @@ from typing import Any
 
 import psycopg2
 
-from pgdbpool.endpoint import names
 from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.endpoint import Endpoint
-from pgdbpool.endpoint.entry import Entry
-from pgdbpool.endpoint.health import in_one_line
 from pgdbpool.endpoint.need import Need
-from pgdbpool.endpoint.probe import probe, role_of
-from pgdbpool.endpoint.standing import Finding
-from pgdbpool.endpoint.state import Reason, State
-from pgdbpool.hangups import hangups
-from pgdbpool.planning import Acts, Job
+from pgdbpool.planning import Acts
 from pgdbpool.report import Report
 from pgdbpool.settings import Settings
 from pgdbpool.upkeep import TendedRoster
 from pgdbpool.waiters import Waiter
-from pgdbpool.watchdog import guarded, shut_down, watchdog
+from pgdbpool.watchdog import watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -77,17 +66,15 @@ class Keeper:
             self._make_endpoints(),
             self.settings,
             self._need,
-            Acts(
-                self._connect_job,
-                self._close_job,
-                self._probe_job,
-                self._resolve_job,
-                self._warn_job,
-            ),
+            self._acts(),
         )
         self._report = Report(self.name, self._roster)
         self._upkeep_at = math.inf
         self._upkeep_key = object()
+
+    def _acts(self) -> Acts:
+        """Return what makes jobs of the roster's decisions."""
+        raise NotImplementedError
 
     def act(self) -> None:
         """Carry out what was decided, also by others. Never with the lock held."""
@@ -99,181 +86,11 @@ class Keeper:
                 return
             job()
 
-    # Connecting.
-
-    def _connect_job(self, entry: Entry) -> Job:
-        return functools.partial(self._begin_connect, entry)
-
-    def _begin_connect(self, entry: Entry) -> None:
-        self._come_by(monotonic() + entry.endpoint.connect_limit)
-        with self._lock:
-            if entry.has_begun or entry.state is not State.CONNECTING:
-                return
-            entry.has_begun = True
-        try:
-            _thread.start_new_thread(self._connect, (entry,))
-        except RuntimeError as error:  # the process can have no more threads
-            self._connect_failed(entry, error)
-
-    def _connect(self, entry: Entry) -> None:
-        """Fill one entry; the body of a thread of its own."""
-        began = monotonic()
-        try:
-            conn = entry.endpoint.connect()
-            finding = self._introduce(entry, conn)
-        except BaseException as error:  # noqa: BLE001 - a thread has nobody to tell
-            self._connect_failed(entry, error)
-            return
-        seconds = monotonic() - began
-        self._take_in(entry, conn, finding, seconds)
-
-    def _take_in(
-        self,
-        entry: Entry,
-        conn: PooledConnection,
-        finding: Finding | None,
-        seconds: float,
-    ) -> None:
-        """Put a new connection to its entry; still in the thread of its connect."""
-        conn.entry = entry
-        if entry.endpoint.host is not None:
-            entry.address = names.address_of(conn)
-        mine = weakref.ref(self)
-        told = functools.partial(_on_hangup, mine, weakref.ref(conn))
-        entry.is_heard = hangups.listen(conn.fileno(), told)
-        vacated = functools.partial(_on_vacated, mine, entry)
-        with self._lock:
-            now = monotonic()
-            if entry.state is State.CONNECTING:
-                entry.reference = weakref.ref(conn, vacated)
-                self._roster.learned(entry.endpoint, finding, role_of(conn), now)
-            self._roster.connected(entry, conn, seconds, now)
-            due = self._roster.upkeep(now)
-        entry.endpoint.opening.discard(conn)
-        logger.info(
-            "pool %r: opened a connection to %s", self.name, entry.endpoint.name
-        )
-        self._come_by(due)
-        self.act()
-
-    def _introduce(self, entry: Entry, conn: PooledConnection) -> Finding | None:
-        """Ask a server that is not known, or no more, who it is. Blocks.
-
-        Raises:
-            psycopg2.Error: it does not answer; the connection is closed.
-        """
-        if self._roster.is_single or entry.endpoint.standing.is_known:
-            return None
-        try:
-            with guarded(conn, self.settings.ping_timeout, "the probe"):
-                return probe(conn)
-        except BaseException:
-            entry.endpoint.opening.discard(conn)
-            conn.retire()
-            raise
-
-    def _ask(self, conn: PooledConnection) -> Finding | None:
-        """Ask a server who it is; None: it did not say, and was told of. Blocks."""
-        try:
-            with guarded(conn, self.settings.ping_timeout, "the probe"):
-                return probe(conn)
-        except psycopg2.Error as error:
-            logger.info("pool %r: a probe failed: %s", self.name, in_one_line(error))
-            return None
-
-    def _probe_job(self, entry: Entry, conn: PooledConnection) -> Job:
-        return functools.partial(self._begin_probe, entry, conn)
-
-    def _begin_probe(self, entry: Entry, conn: PooledConnection) -> None:
-        try:
-            _thread.start_new_thread(self._probe, (entry, conn))
-        except RuntimeError as error:  # the process can have no more threads
-            logger.info("pool %r: nobody can probe: %s", self.name, error)
-            with self._lock:
-                self._roster.probe_later(entry, conn, monotonic())
-
-    def _probe(self, entry: Entry, conn: PooledConnection) -> None:
-        """Ask a server who it is now; the body of a short-lived thread."""
-        finding = self._ask(conn)
-        with self._lock:
-            now = monotonic()
-            if finding is None:
-                error = ConnectionError("it did not answer a probe")
-                entry.endpoint.health.ping_lost(error, now)
-                self._roster.fail(entry, conn, Reason.PING_FAILED, now)
-            else:
-                self._roster.probed(entry, conn, finding, now)
-            due = self._roster.upkeep(now)
-        self._come_by(due)
-        self.act()
-
-    def _resolve_job(self, endpoint: Endpoint) -> Job:
-        return functools.partial(
-            _thread.start_new_thread, self._resolve, (endpoint, endpoint.host)
-        )
-
-    def _resolve(self, endpoint: Endpoint, host: str) -> None:
-        """Find out where a name leads now; the body of a short-lived thread."""
-        try:
-            addresses = names.addresses(host)
-        except OSError as error:
-            logger.debug("pool %r: %s: %s", self.name, host, in_one_line(error))
-            return
-        with self._lock:
-            self._roster.resolved(endpoint, addresses)
-            due = self._roster.upkeep(monotonic())
-        self._come_by(due)
-        self.act()
-
-    def _connect_failed(self, entry: Entry, error: BaseException) -> None:
-        endpoint = entry.endpoint
-        with self._lock:
-            is_news = not endpoint.health.failures
-            self._roster.connect_failed(entry, error, monotonic())
-            due = self._roster.upkeep(monotonic())
-        logger.log(
-            logging.WARNING if is_news else logging.DEBUG,
-            "pool %r: cannot connect to %s: %s",
-            self.name,
-            endpoint.name,
-            in_one_line(error),
-        )
-        self._come_by(due)
-        self.act()
-
-    # Closing.
-
-    def _close_job(self, conn: PooledConnection, reason: Reason) -> Job:
-        return functools.partial(self._close, conn, reason)
-
-    def _close(self, conn: PooledConnection, reason: Reason) -> None:
-        if not conn.closed:
-            hangups.ignore(conn.fileno())
-        if reason in (Reason.LOST, Reason.PING_FAILED):
-            shut_down(conn)  # so that closing cannot wait for a silent peer
-        try:
-            conn.retire()
-        except psycopg2.Error as error:
-            logger.debug("closing a connection: %s", error)
-        logger.info("pool %r: closed a connection: %s", self.name, reason.value)
-
     def mend(self) -> None:
         """Take back what was lost, by a holder or to an exception from outside."""
         with self._lock:
             self._roster.salvage(monotonic())
         self.act()
-
-    def _warn_job(self, text: str) -> Job:
-        return functools.partial(logger.warning, "pool %r: %s", self.name, text)
-
-    def _hear(self, conn: PooledConnection) -> None:
-        """Deal with a hang-up; on the listening thread, so without I/O."""
-        if conn.closed or not conn.news():
-            return
-        with self._lock:
-            self._roster.hung_up(conn.entry, conn, monotonic())
-        if self._roster.jobs:
-            _thread.start_new_thread(self.act, ())
 
     # Upkeep.
 
@@ -358,27 +175,6 @@ def _is_owned_by_me(lock: Any) -> Callable[[], bool]:  # noqa: ANN401 - typeshed
     """Return what tells whether this thread holds the lock, as Condition does."""
     owned: Callable[[], bool] = lock._is_owned  # noqa: SLF001 - there is no other
     return owned
-
-
-def _on_vacated(keeper: "weakref.ref[Keeper]", entry: Entry, _conn: object) -> None:
-    # A finalizer runs at any allocation, also inside our own lock, so it takes
-    # no lock: it hands over to a thread, or if there can be none to who waits next.
-    # Of a cycle the collector clears the references before it runs finalizers, one
-    # of which may release the connection yet: it is not to be used again.
-    entry.expire(Reason.ABANDONED)
-    alive = keeper()
-    if alive is not None:
-        alive._roster.is_disturbed = True  # noqa: SLF001 - its own
-        with contextlib.suppress(RuntimeError):
-            _thread.start_new_thread(alive.mend, ())
-
-
-def _on_hangup(
-    keeper: "weakref.ref[Keeper]", reference: "weakref.ref[PooledConnection]"
-) -> None:
-    alive, conn = keeper(), reference()
-    if alive is not None and conn is not None:
-        alive._hear(conn)  # noqa: SLF001 - its own
 
 
 def _on_timer(keeper: "weakref.ref[Keeper]") -> None:

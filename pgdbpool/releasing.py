@@ -7,6 +7,7 @@ from time import monotonic
 
 import psycopg2
 
+from pgdbpool.connecting import Connecting
 from pgdbpool.endpoint import cleaning, session
 from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.endpoint import Endpoint
@@ -15,14 +16,13 @@ from pgdbpool.endpoint.need import Need
 from pgdbpool.endpoint.probe import written
 from pgdbpool.endpoint.state import Reason
 from pgdbpool.hangups import hangups
-from pgdbpool.keeper import Keeper
 from pgdbpool.settings import Settings
 from pgdbpool.watchdog import guarded, watchdog
 
 READ_ONLY_SQL_TRANSACTION = "25006"
 
 
-class Releasing(Keeper):
+class Releasing(Connecting):
     """Commit and release.
 
     Args:

@@ -3,6 +3,8 @@
 Called with the pool's lock held, so that the figures belong together.
 """
 
+from collections.abc import Sequence
+
 import psycopg2
 
 from pgdbpool.endpoint.endpoint import Endpoint
@@ -85,12 +87,12 @@ class Report:
         if not self._roster.is_open:
             return self.closed()
         kind = self._kind(hold, asked, now)
-        facts = [self.fullness(now)]
+        facts = [self.fullness(now, list(self._roster.candidates(hold, now)))]
         cause: BaseException | None = None
         for endpoint in self._roster.endpoints:
             health = endpoint.health
             if kind in (NoPrimary, NoStandby):
-                facts.append(f"{endpoint.name} {_part(endpoint, now)}")
+                facts.append(f"{endpoint.name} {self._part(endpoint, now)}")
             elif kind is not PoolExhausted and (
                 kind is not PoolTimeout or health.error_at >= asked
             ):
@@ -139,12 +141,18 @@ class Report:
             for entry in endpoint.entries
         )
 
-    def fullness(self, now: float) -> str:
-        """Return how many are in use and wait, and the oldest hold."""
+    def fullness(self, now: float, servers: Sequence[Endpoint] = ()) -> str:
+        """Return how many are in use and wait, and the oldest hold.
+
+        Args:
+            now: monotonic seconds.
+            servers: those that are meant; none for all.
+        """
         roster = self._roster
-        limit = roster.max_size * len(roster.endpoints)
-        text = f"{roster.count(State.IN_USE)} of {limit} in use"
-        connecting = roster.count(State.CONNECTING)
+        servers = servers or roster.endpoints
+        in_use = sum(endpoint.count(State.IN_USE) for endpoint in servers)
+        text = f"{in_use} of {roster.max_size * len(servers)} in use"
+        connecting = sum(endpoint.count(State.CONNECTING) for endpoint in servers)
         if connecting:
             text += f", {connecting} connecting"
         if roster.line:
@@ -154,19 +162,18 @@ class Report:
             text += f"; oldest, for {now - holds[0].since:.1f} s: {holds[0]!r}"
         return text
 
-
-def _part(endpoint: Endpoint, now: float) -> str:
-    """Return what a server is to its cluster, and since when."""
-    standing, health = endpoint.standing, endpoint.health
-    if health.is_down:
-        return health.describe(now)
-    if standing.role is None:
-        return "has not answered yet"
-    behind = ""
-    if standing.role is Role.STANDBY and standing.lag is not None:
-        behind = f", {standing.lag:.1f} s behind"
-    doubted = ""
-    if standing.role is Role.PRIMARY:
-        doubted = f" by its own word, on timeline {standing.timeline}"
-    since = now - standing.role_since
-    return f"has been a {standing.role.value}{doubted} for {since:.1f} s{behind}"
+    def _part(self, endpoint: Endpoint, now: float) -> str:
+        """Return what a server is to its cluster, and since when."""
+        standing, health = endpoint.standing, endpoint.health
+        if health.is_down:
+            return health.describe(now)
+        if standing.role is None:
+            return "has not answered yet"
+        since = f"for {now - standing.role_since:.1f} s"
+        if endpoint is self._roster.monitor.primary:
+            return f"has been the primary {since}"
+        if standing.role is Role.PRIMARY:
+            claim = f"by its own word, on timeline {standing.timeline}"
+            return f"has been a primary {since}, {claim}"
+        behind = "" if standing.lag is None else f", {standing.lag:.1f} s behind"
+        return f"has been a standby {since}{behind}"

@@ -295,7 +295,8 @@ def _check_balance(balance: object, weights: object) -> None:
     if balance in ("round_robin", "nearest"):
         raise SettingsError(f"weights: balance={balance!r} has no use for them")
     for place, weight in weights.items():
-        if not isinstance(weight, (int, float)) or not 0 < weight < math.inf:
+        is_number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+        if not is_number or not 0 < weight < math.inf:
             raise SettingsError(
                 f"weights: {place!r}: must be a number above zero, not {weight!r}"
             )
@@ -312,9 +313,14 @@ def check_sizes(min_size: int, max_size: int) -> None:
 
 
 def libpq_params(
-    conninfo: str, kwargs: Mapping[str, Any] | None
+    conninfo: str, kwargs: Mapping[str, Any] | None, setting: str = "conninfo"
 ) -> tuple[dict[str, str], dict[str, type]]:
-    """Split conninfo and kwargs into what libpq takes and psycopg2's factories.
+    """Split a DSN and kwargs into what libpq takes and psycopg2's factories.
+
+    Args:
+        conninfo: a DSN or URL.
+        kwargs: the setting of that name.
+        setting: the one that the DSN is from, for messages.
 
     Returns:
         The parameters of libpq, and the factories by their keyword.
@@ -323,7 +329,7 @@ def libpq_params(
         SettingsError: the DSN does not parse, or a keyword is none of libpq's.
             Neither the DSN nor a value is quoted: both can hold a password.
     """
-    params = _parse_conninfo(conninfo)
+    params = _parse_dsn(conninfo, setting)
     check_type("kwargs", kwargs, Mapping, type(None))
     factories: dict[str, type] = {}
     for key, value in (kwargs or {}).items():
@@ -337,13 +343,13 @@ def libpq_params(
     return params, factories
 
 
-def _parse_conninfo(conninfo: str) -> dict[str, str]:
-    check_type("conninfo", conninfo, str)
+def _parse_dsn(dsn: str, setting: str) -> dict[str, str]:
+    check_type(setting, dsn, str)
     try:
-        return dict(driver.parse_dsn(conninfo))
+        return dict(driver.parse_dsn(dsn))
     except Exception:  # noqa: BLE001, S110 - its text quotes parts of the DSN
         pass
-    raise SettingsError("conninfo: neither a DSN nor a URL that libpq can parse")
+    raise SettingsError(f"{setting}: neither a DSN nor a URL that libpq can parse")
 
 
 def _libpq_keyword(key: str) -> str:

@@ -39,7 +39,7 @@ class TendedRoster(Roster):
         ]
         self.plan(now)
         self._refuse(now)
-        due += [self._retry_due(endpoint) for endpoint in self.endpoints]
+        due += [self._retry_due(endpoint, now) for endpoint in self.endpoints]
         due.append(self.refusal_due(now))
         if not self.is_single:
             due.append(self._probe(now))
@@ -117,13 +117,14 @@ class TendedRoster(Roster):
         limit = self.settings.max_idle
         return math.inf if limit is None else max(limit, 1.0)
 
-    def _retry_due(self, endpoint: Endpoint) -> float:
+    def _retry_due(self, endpoint: Endpoint, now: float) -> float:
         if (
             not self.is_open
             or not (endpoint.health.is_down or endpoint.health.failures)
             or not (self.is_filling or self.line)
             or len(endpoint.entries) >= self.max_size
             or endpoint.count(State.CONNECTING)
+            or endpoint.health.retry_at <= now  # it was due, and nobody wanted it
         ):
             return math.inf
         return endpoint.health.retry_at

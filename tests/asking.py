@@ -12,6 +12,13 @@ from pgdbpool.demo.postgres import EmbeddedPostgres
 # For a DSN: the server writes down every statement of the session.
 LOGGED = "-c log_statement=all"
 
+# What changes a session beyond its transaction, also as one of several statements.
+_LASTING = re.compile(
+    r"(?:^|;)\s*(?:SET(?!\s+(?:LOCAL|TRANSACTION)\b)|RESET|DISCARD|(?:UN)?LISTEN)\b"
+    r"|set_config\([^)]*false",
+    re.IGNORECASE,
+)
+
 _STATEMENT = re.compile(r"\[(\d+)\] LOG:  statement: (.*)")
 
 
@@ -47,7 +54,8 @@ def terminate(admin: connection, backend: int) -> None:
 class Heard:
     """The statements that a server has heard since this was made.
 
-    Only of sessions with `LOGGED` among their options.
+    Only of sessions with `LOGGED` among their options, or of a server that writes
+    down those of all.
     """
 
     def __init__(self, server: EmbeddedPostgres) -> None:
@@ -56,5 +64,16 @@ class Heard:
 
     def of(self, backend: int) -> list[str]:
         """Return the statements of one session in their order."""
+        return [statement for number, statement in self._said() if number == backend]
+
+    def of_all(self) -> list[str]:
+        """Return the statements of all sessions in their order."""
+        return [statement for _, statement in self._said()]
+
+    def lasting(self) -> list[str]:
+        """Return those of all sessions that change more than a transaction."""
+        return [said for said in self.of_all() if _LASTING.search(said)]
+
+    def _said(self) -> list[tuple[int, str]]:
         said = _STATEMENT.findall(self._server.log[self._begin :])
-        return [statement for number, statement in said if int(number) == backend]
+        return [(int(number), statement) for number, statement in said]

@@ -15,6 +15,12 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 BEGIN = "<!-- settings: python -m tests.documentation -->"
 END = "<!-- end of settings -->"
+HEADINGS = {
+    "essential": "Essential",
+    "often": "Often",
+    "rarely": "Rarely",
+    "several": "With several servers",
+}
 # The DSN of every snippet; a test puts its own in its place.
 DSN = "postgresql://app@localhost/shop"
 
@@ -27,11 +33,11 @@ def documents() -> list[Path]:
 def settings_tables() -> str:
     """Return the settings of a pool in their groups, as Markdown."""
     fields = [field for field in dataclasses.fields(Settings) if field.metadata]
+    head = ["| setting | default | unit | what and why |", "|---|---|---|---|"]
     parts = []
-    for group, members in itertools.groupby(fields, lambda f: f.metadata["group"]):
-        rows = [_row(field) for field in members]
-        head = ["| setting | default | unit | what and why |", "|---|---|---|---|"]
-        parts.append("\n".join([f"**{group.capitalize()}**", "", *head, *rows]))
+    for group, heading in HEADINGS.items():
+        rows = [_row(field) for field in fields if field.metadata["group"] == group]
+        parts.append("\n".join([f"**{heading}**", "", *head, *rows]))
     return "\n\n".join(parts)
 
 

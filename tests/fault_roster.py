@@ -1,8 +1,12 @@
 """The seeded faults of what decides: the roster and its upkeep."""
 
+from tests.fault_several import SEVERAL_SERVERS
 from tests.fault_table import Fault
 
-ROSTER = [
+PLANNING = "planning.py"
+CENSUS = "census.py"
+
+ONE_SERVER = [
     Fault(
         "roster.py",
         "if entry.expires_at > now:",
@@ -29,15 +33,17 @@ ROSTER = [
     ),
     Fault(
         "roster.py",
-        "if self.line:\n            self._serve_first",
-        "if False:\n            self._serve_first",
+        "elif self.line:\n            self._serve_next",
+        "elif False:\n            self._serve_next",
         "nobody waits while something is idle",
     ),
-    Fault("roster.py", "self.line.popleft()", "self.line.pop()", "first come is first"),
+    Fault(
+        "roster.py", "self.line[0], now", "self.line[-1], now", "first come is first"
+    ),
     Fault("roster.py", "        hold.since = now\n", "", "waiting is not holding"),
     Fault(
         "roster.py",
-        "self.jobs.append(self._close(conn, reason))",
+        "self.jobs.append(self._acts.close(conn, reason))",
         "pass",
         "what is retired is closed",
     ),
@@ -54,37 +60,37 @@ ROSTER = [
         "a loss condemns its generation",
     ),
     Fault(
-        "roster.py",
+        PLANNING,
         "room = self.max_size - size",
         "room = self.max_size - size + 1",
         "max_size is never exceeded",
     ),
     Fault(
-        "roster.py",
-        "wanted = len(self.line) - connecting",
-        "wanted = len(self.line)",
+        PLANNING,
+        "wanted = waiting - connecting",
+        "wanted = waiting",
         "each waiter has one connect",
     ),
     Fault(
-        "roster.py",
-        "connecting == 0 and now >= endpoint.health.retry_at",
+        PLANNING,
+        "connecting == 0 and now >= health.retry_at",
         "connecting == 0",
         "a prober pauses between tries",
     ),
     Fault(
-        "roster.py",
-        "connecting == 0 and now >= endpoint",
-        "now >= endpoint",
+        PLANNING,
+        "connecting == 0 and now >= health",
+        "now >= health",
         "there is one prober at a time",
     ),
     Fault(
-        "roster.py",
+        PLANNING,
         "MOST_CONNECTING - connecting",
         "MOST_CONNECTING",
         "few connect at a time",
     ),
     Fault(
-        "roster.py",
+        PLANNING,
         "max(wanted, self.min_size - size)",
         "max(wanted, self.min_size)",
         "no more than min_size are opened unasked",
@@ -97,24 +103,24 @@ ROSTER = [
     ),
     Fault(
         "roster.py",
-        "self.give(entry, conn, now)\n        self.plan(now)",
-        "self.give(entry, conn, now)",
+        "            self.serve(now)\n        self.plan(now)",
+        "            self.serve(now)",
         "the first success begins the other connects",
     ),
     Fault(
         "roster.py",
-        "        endpoint.health.succeeded()\n",
+        "        endpoint.health.connected()\n",
         "",
         "a success ends an outage",
     ),
     Fault(
         "upkeep.py",
-        "if self.line and self.refuses(now):",
-        "if False:",
+        "        self._refuse(now)\n",
+        "",
         "who waits when the grace ends is told to go",
     ),
     Fault(
-        "roster.py",
+        CENSUS,
         "health.refusal and not endpoint.entries",
         "health.refusal",
         "behind living connections callers wait",
@@ -126,27 +132,27 @@ ROSTER = [
         "the last min_size stay, however long they are idle",
     ),
     Fault(
-        "roster.py",
+        CENSUS,
         "            and entry.hold.is_block\n",
         "",
         "what getconn gave can end in another thread",
     ),
     Fault(
-        "roster.py",
-        "if len(entries) < self.max_size * len(self.endpoints):",
-        "if not entries:",
-        "where there is room there is no deadlock",
+        CENSUS,
+        "if not served:",
+        "if True:",
+        "who can still be served makes no deadlock",
     ),
     Fault(
-        "roster.py",
+        "upkeep.py",
         "self.was_closed = True\n        self.line.dismiss()",
         "self.was_closed = True",
         "closing tells who waits to go",
     ),
     Fault(
-        "upkeep.py",
-        "if entry.conn not in entry.endpoint.shelf:",
-        "if False:",
+        "roster.py",
+        "elif conn is None or (entry.state is IDLE and conn not in endpoint.shelf):",
+        "elif conn is None:",
         "an abandoned entry is taken back",
     ),
     Fault(
@@ -156,7 +162,7 @@ ROSTER = [
         "a busy session that hung up goes at its release",
     ),
     Fault(
-        "roster.py",
+        "upkeep.py",
         "while endpoint.shelf and len(endpoint.entries) > max_size:",
         "if endpoint.shelf and len(endpoint.entries) > max_size:",
         "shrinking closes all idle ones that are too many",
@@ -168,15 +174,15 @@ ROSTER = [
         "after a shrink, what is too many goes at its release",
     ),
     Fault(
-        "roster.py",
-        "is_wanted = self.is_filling or self.line",
-        "is_wanted = True",
+        PLANNING,
+        "(health.is_down and self.is_filling)",
+        "health.is_down",
         "a pool told to open nothing does not probe",
     ),
     Fault(
         "upkeep.py",
-        "            not self.is_open\n            or not endpoint.health",
-        "            not endpoint.health",
+        "            not self.is_open\n            or not (endpoint.health",
+        "            not (endpoint.health",
         "nothing is due in a closed pool",
     ),
     Fault(
@@ -193,8 +199,10 @@ ROSTER = [
     ),
     Fault(
         "upkeep.py",
-        "entry.endpoint.health.connect_failed(error, now)\n        self.retire",
-        "self.retire",
+        "entry.endpoint.health.connect_failed(error, now)\n        self.monitor",
+        "self.monitor",
         "a connect that is given up counts as a failure",
     ),
 ]
+
+ROSTER = [*ONE_SERVER, *SEVERAL_SERVERS]

@@ -27,6 +27,7 @@ ENDPOINT = "endpoint/endpoint.py"
 ENTRY = "endpoint/entry.py"
 SESSION = "endpoint/session.py"
 CLEANING = "endpoint/cleaning.py"
+MULTIPLEXED = "endpoint/multiplexed.py"
 
 PURE = [
     Fault(
@@ -101,13 +102,13 @@ PURE = [
         "a timeout of zero leaves time for a ping",
     ),
     Fault(
-        "settings.py",
+        "checks.py",
         "if math.isnan(seconds) or seconds < 0:",
         "if seconds < 0:",
         "NaN is no duration",
     ),
     Fault(
-        "settings.py",
+        "checks.py",
         "if isinstance(value, bool) or not isinstance(value, (int, float)):",
         "if not isinstance(value, (int, float)):",
         "True is no duration",
@@ -123,6 +124,18 @@ PURE = [
         'variables of libpq.",\n        repr=False,',
         'variables of libpq.",\n        repr=True,',
         "no repr has the password",
+    ),
+    Fault(
+        "settings.py",
+        "LONGEST_PING if timeout is None else max(0.1, timeout)",
+        "max(0.1, min(2.0, (timeout or 4.0) / 2))",
+        "a ping keeps its place in a pooler's line",
+    ),
+    Fault(
+        "checks.py",
+        'if via == "transaction-pooler" and reset == "session":',
+        "if False:",
+        "no session is reset behind a transaction pooler",
     ),
     Fault("settings.py", "== [name]", "", "a parameter unknown to libpq is refused"),
     Fault("watchdog.py", "if when <= now:", "if when < now:", "what is due is fired"),
@@ -177,8 +190,8 @@ PURE = [
     Fault("report.py", "error.__cause__ = cause", "pass", "the cause is chained"),
     Fault(
         "report.py",
-        ">= roster.max_size *",
-        "> roster.max_size *",
+        ">= roster.max_size for",
+        "> roster.max_size for",
         "a pool that is full says so",
     ),
     Fault(
@@ -199,7 +212,7 @@ WITH_SERVER = [
     Fault(*fault, needs_server=True)
     for fault in (
         (
-            "holding.py",
+            "releasing.py",
             "isinstance(error, (Exception, GeneratorExit))",
             "isinstance(error, BaseException)",
             "what was interrupted is closed",
@@ -217,7 +230,7 @@ WITH_SERVER = [
             "a child touches no socket of its parent",
         ),
         (
-            "keeper.py",
+            "connecting.py",
             "vacated = functools.partial(_on_vacated, mine, entry)",
             "vacated = None",
             "a connection that its holder lost makes room",
@@ -230,9 +243,39 @@ WITH_SERVER = [
         ),
         (
             SESSION,
-            "if conn.get_transaction_status() == FAILED:",
+            "if status == FAILED:",
             "if False:",
             "the commit of a failed transaction is an error",
+        ),
+        (
+            "endpoint/preparing.py",
+            "if not isinstance(conn, MultiplexedConnection):",
+            "if True:",
+            "a transaction pooler hears nothing of a new connection",
+        ),
+        (
+            SESSION,
+            "if is_reading and not (conn.autocommit and",
+            "if is_reading and not (False and",
+            "no hold for reading makes a pooler's session read only",
+        ),
+        (
+            MULTIPLEXED,
+            "if parameter in OUTDATED",
+            "if False",
+            "behind a pooler BEGIN overrules no default of the administrator",
+        ),
+        (
+            MULTIPLEXED,
+            "            super().set_session(**given)\n            given = {}\n",
+            "",
+            "a default is not SET",
+        ),
+        (
+            MULTIPLEXED,
+            "        self.autocommit = False\n",
+            "",
+            "a release behind a pooler undoes autocommit first",
         ),
         (
             CLEANING,
@@ -253,8 +296,8 @@ WITH_SERVER = [
             "a COMMIT that was cancelled along with a BEGIN is unknown",
         ),
         (
-            "holding.py",
-            "if is_clean and conn.is_renewed and not roster.line:",
+            "releasing.py",
+            "if is_clean and conn.is_renewed and not roster.is_wanted(conn, now):",
             "if False:",
             "a transaction begun for nobody is ended",
         ),

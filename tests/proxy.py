@@ -197,10 +197,19 @@ class Link:
                 return True
             for source in ready:
                 data = source.recv(_CHUNK)
-                if not data:
+                if not data and not self._swallows_end_of(source):
                     return False
-                if not self._pass(data, source):
+                if data and not self._pass(data, source):
                     return True
+
+    def _swallows_end_of(self, source: socket.socket) -> bool:
+        """Keep the end of the server, as all its packets, from a silent link."""
+        is_silent = self._is_silent or self._proxy.mode is Mode.SILENT
+        if self._server is None or source is not self._server or not is_silent:
+            return False
+        self._server.close()
+        self._server = None
+        return True
 
     def _ready(self) -> list[socket.socket]:
         if isinstance(self._client, ssl.SSLSocket) and self._client.pending():

@@ -1,6 +1,7 @@
 """What is so of a pool at every moment, and at rest: the end of every storm."""
 
 from collections.abc import Iterator
+from time import monotonic
 
 from pgdbpool import ConnectionPool
 from pgdbpool.endpoint.endpoint import Endpoint
@@ -112,9 +113,14 @@ def _of_holds(roster: Roster) -> Complaints:
 
 
 def _of_line(roster: Roster) -> Complaints:
-    shelved = sum(len(endpoint.shelf) for endpoint in roster.endpoints)
-    if roster.line and shelved:
-        yield f"{len(roster.line)} wait while {shelved} are idle"
+    now = monotonic()
+    for endpoint in roster.endpoints:
+        # Who came back gets more to do by and by, which nobody waits for.
+        is_starting = endpoint.standing.returned_at is not None
+        if roster.line and endpoint.shelf and (roster.is_single or not is_starting):
+            hold = roster.next_for(endpoint, now)
+            if hold is not None:
+                yield f"{hold!r} waits while {endpoint!r} could serve it"
     for waiter in roster.line:
         if waiter.is_awake or waiter.conn is not None:
             yield f"a waiter was served and still waits ({waiter.hold!r})"

@@ -17,6 +17,7 @@ from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Hold
 from pgdbpool.endpoint.need import Need
 from pgdbpool.endpoint.standing import Role
+from pgdbpool.endpoint.state import State
 from pgdbpool.routing.monitor import Monitor
 from pgdbpool.settings import Settings
 
@@ -118,8 +119,9 @@ class Chooser:
         return not any(self._may_read(standby, hold, now) for standby in standbys)
 
     def _may_read(self, endpoint: Endpoint, hold: Hold, now: float) -> bool:
-        standing = endpoint.standing
-        if endpoint.health.is_down:
+        standing, health = endpoint.standing, endpoint.health
+        # Who refuses new logins, being full, serves on those it has.
+        if health.unreachable_since or (health.refusal and not endpoint.entries):
             return False
         if standing.role is Role.STANDBY:
             limit = self._max_lag
@@ -174,5 +176,4 @@ def _is_admitted(endpoint: Endpoint, now: float) -> bool:
     since = endpoint.standing.returned_at
     if since is None or now - since > LONGEST_START:
         return True
-    busy = len(endpoint.entries) - len(endpoint.shelf)
-    return busy < FIRST_HOLDS * 2 ** (now - since)
+    return endpoint.count(State.IN_USE) < FIRST_HOLDS * 2 ** (now - since)

@@ -51,7 +51,9 @@ def _placed(base: list[Params], endpoints: Sequence[str]) -> list[Params]:
     if not endpoints:
         raise SettingsError("endpoints: an empty list has no endpoint")
     return [
-        base[0] | one for dsn in endpoints for one in split(libpq_params(dsn, None)[0])
+        base[0] | one
+        for dsn in endpoints
+        for one in split(libpq_params(dsn, None, "endpoints")[0])
     ]
 
 
@@ -127,7 +129,7 @@ def weights_of(names: Sequence[str], given: Mapping[str, float] | None) -> list[
     Raises:
         SettingsError: a weight is for no endpoint, or for more than one.
     """
-    weights = dict.fromkeys(names, 1.0)
+    weights: dict[str, float] = {}
     for place, weight in (given or {}).items():
         meant = [name for name in names if place in (name, name.rpartition(":")[0])]
         if len(meant) != 1:
@@ -135,5 +137,7 @@ def weights_of(names: Sequence[str], given: Mapping[str, float] | None) -> list[
             raise SettingsError(
                 f"weights: {place!r} is {what}; there are {', '.join(names)}"
             )
+        if meant[0] in weights:
+            raise SettingsError(f"weights: {meant[0]} has two")
         weights[meant[0]] = float(weight)
-    return [weights[name] for name in names]
+    return [weights.get(name, 1.0) for name in names]

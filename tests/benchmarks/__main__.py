@@ -21,6 +21,7 @@ from tests.benchmarks import (
     plots,
     recovery,
     report,
+    routing,
     served,
     server,
     size,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 BENCHMARKS = {
     module.NAME: module
     for module in (
-        *(cycle, size, ping, contention, contention_alone),
+        *(cycle, size, routing, ping, contention, contention_alone),
         *(served, plain, spike, recovery),
     )
 }

@@ -4,7 +4,15 @@ from collections.abc import Iterable
 
 from typing_extensions import assert_type
 
-from pgdbpool import ConnectionPool, PooledConnection, PoolMiddleware, Settings
+from pgdbpool import (
+    ConnectionPool,
+    EndpointState,
+    PooledConnection,
+    PoolMiddleware,
+    ReadYourWrites,
+    Role,
+    Settings,
+)
 from pgdbpool.wsgi.rules import Environ, StartResponse
 
 
@@ -36,6 +44,17 @@ def use() -> None:
         assert_type(conn.readonly, bool | None)
         assert_type(conn.in_transaction, bool)
     assert_type(pool.getconn(), PooledConnection)
+    assert_type(pool.getconn(read_only=True, strict=True), PooledConnection)
+    assert_type(pool.endpoints, list[EndpointState])
+    assert_type(pool.endpoints[0].role, Role | None)
+    with pool.connection(read_only=True) as reading:
+        assert_type(reading, PooledConnection)
+    kept = ReadYourWrites(["new key", "old key"], header="X-Written", max_age=5.0)
+    reads = PoolMiddleware(app, pool, read_methods=("GET",), read_your_writes=kept)
+    assert_type(reads, PoolMiddleware)
+    ConnectionPool(["host=db1", "host=db2"], balance="nearest", max_lag=None)
+    ConnectionPool(endpoints=["host=db1"], weights={"db1": 2}, balance="weighted")
+    ConnectionPool(balance="random")  # type: ignore[arg-type]
     assert_type(pool.get_stats(), dict[str, int])
     assert_type(pool.settings, Settings)
     assert_type(pool.timeout, float | None)

@@ -14,8 +14,9 @@ from typing import Any, cast
 from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Entry, Hold
+from pgdbpool.endpoint.need import Need
 from pgdbpool.endpoint.state import Reason, State
-from pgdbpool.roster import Acts, Job
+from pgdbpool.planning import Acts, Job
 from pgdbpool.settings import Settings
 from pgdbpool.upkeep import TendedRoster
 from pgdbpool.waiters import Waiter
@@ -50,25 +51,42 @@ class ScriptedRoster(TendedRoster):
     """A roster that is open and does nothing by itself.
 
     Args:
+        hosts: its servers; `ScriptedCluster` knows what to do with several.
+        need: what a plain hold needs where there are several.
         **given: settings of the pool.
 
     Attributes:
         now: the time, which only the test moves.
-        endpoint: its only one.
+        endpoint: its only one, or the first.
         begun: the connects that were begun and have not ended, oldest first.
         closed: the connections that were closed, and why.
-        lost: the holds whose connection was not released.
+        warnings: what an operator is told.
+        probes: what was reserved to ask a server with.
+        resolving: the endpoints whose name was to be resolved.
     """
 
-    def __init__(self, **given: object) -> None:
+    def __init__(self, *hosts: str, need: Need = Need.ANY, **given: object) -> None:
         settings = Settings.of("", given)
-        self.endpoint = Endpoint({"host": "db1", "connect_timeout": "5"}, {}, settings)
-        self.endpoint.entries = cast("Any", InOrder())
-        self.lost: list[Hold] = []
-        acts = Acts(self._begin, self._write_down, self._write_loss_down)
-        super().__init__([self.endpoint], settings, acts)
+        endpoints = [
+            Endpoint({"host": host, "connect_timeout": "5"}, {}, settings)
+            for host in hosts or ("db1",)
+        ]
+        for endpoint in endpoints:
+            endpoint.entries = cast("Any", InOrder())
+        self.endpoint = endpoints[0]
+        self.warnings: list[str] = []
+        self.probes: list[tuple[Entry, PooledConnection]] = []
+        acts = Acts(
+            self._begin,
+            self._write_down,
+            self._ask,
+            self._look_up,
+            self._write_warning,
+        )
+        super().__init__(endpoints, settings, need, acts)
         self.is_open = True
         self.now = START
+        self.resolving: list[Endpoint] = []
         self.begun: deque[Entry] = deque()
         self.closed: list[tuple[FakeConnection, Reason]] = []
 
@@ -83,15 +101,25 @@ class ScriptedRoster(TendedRoster):
     def _write_down(self, conn: PooledConnection, reason: Reason) -> Job:
         return functools.partial(self.closed.append, (cast("Any", conn), reason))
 
-    def _write_loss_down(self, hold: Hold) -> Job:
-        return functools.partial(self.lost.append, hold)
+    def _ask(self, entry: Entry, conn: PooledConnection) -> Job:
+        return functools.partial(self.probes.append, (entry, conn))
+
+    def _look_up(self, endpoint: Endpoint) -> Job:
+        return functools.partial(self.resolving.append, endpoint)
+
+    def _write_warning(self, text: str) -> Job:
+        return functools.partial(self.warnings.append, text)
 
     def act(self) -> None:
         """Do the jobs that were decided, and see that all is in order."""
         while self.jobs:
             self.jobs.popleft()()
-        found = list(complaints(self, has_shrunk=True))
+        found = self.complaints()
         assert not found, "; ".join(found)
+
+    def complaints(self) -> list[str]:
+        """Return what is not in order."""
+        return list(complaints(self, has_shrunk=True))
 
     @property
     def reasons(self) -> list[Reason]:
@@ -109,6 +137,10 @@ class ScriptedRoster(TendedRoster):
     ) -> Waiter:
         """Acquire as the pool does; who need not wait comes back awake."""
         hold = self.new_hold(request, is_block=is_block)
+        return self.ask_for(hold, thread=thread)
+
+    def ask_for(self, hold: Hold, *, thread: int = 0) -> Waiter:
+        """Acquire for a hold as the pool does."""
         hold.thread = thread or threading.get_ident()
         conn = self.take(hold, self.now)
         if conn is None:
@@ -142,13 +174,23 @@ class ScriptedRoster(TendedRoster):
         conn = FakeConnection(entry)
         if entry.state is State.CONNECTING:
             entry.reference = cast("Any", weakref.ref(conn))
+            self.introduce(entry)
         self.connected(entry, cast("Any", conn), 0.01, self.now)
         self.act()
         return conn
 
-    def refuse(self, error: BaseException = REFUSED) -> None:
-        """Let the oldest connect fail."""
-        self.connect_failed(self.begun.popleft(), error, self.now)
+    def introduce(self, entry: Entry) -> None:
+        """Let a new session tell who its server is."""
+
+    def refuse(
+        self, error: BaseException = REFUSED, entry: Entry | None = None
+    ) -> None:
+        """Let a connect fail, the oldest unless told which."""
+        if entry is None:
+            entry = self.begun.popleft()
+        else:
+            self.begun.remove(entry)
+        self.connect_failed(entry, error, self.now)
         self.act()
 
     def fill(self, size: int) -> list[Waiter]:

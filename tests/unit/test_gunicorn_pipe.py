@@ -5,7 +5,7 @@ import os
 import pytest
 
 from pgdbpool.errors import SettingsError
-from pgdbpool.gunicorn.pipe import ReaperPipe, target_of, target_of_environ
+from pgdbpool.gunicorn.pipe import ReaperPipe, target_of_environ, targets_of
 from pgdbpool.settings import Settings
 
 
@@ -46,10 +46,12 @@ def test_a_pools_target_has_its_parameters_and_libpqs_variables() -> None:
     """The reaper has to log in exactly as the pool does."""
     settings = Settings.of("host=a", {"kwargs": {"password": "p", "port": 1}})
     environ = {"PGUSER": "u", "PGDBPOOL_TOTAL": "5", "HOME": "/"}
-    assert target_of(settings, environ) == {
-        "params": {"host": "a", "password": "p", "port": "1"},
-        "environ": {"PGUSER": "u"},
-    }
+    assert targets_of(settings, environ) == [
+        {
+            "params": {"host": "a", "password": "p", "port": "1"},
+            "environ": {"PGUSER": "u"},
+        }
+    ]
 
 
 def test_telling_nobody_is_no_error() -> None:

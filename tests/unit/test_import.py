@@ -8,6 +8,7 @@ import pytest
 
 import pgdbpool
 from pgdbpool.settings import Settings, SettingsDict
+from tests.documentation import HEADINGS
 
 BLOCK = "import sys; sys.modules.update(dict.fromkeys({names!r})); "
 
@@ -38,6 +39,7 @@ def test_without_the_driver_one_line_says_what_to_install() -> None:
 def test_what_is_optional_is_not_needed() -> None:
     """The package works without gunicorn, gevent and all that the demo needs."""
     optional = ("gunicorn", "gevent", "psycogreen", "click", "rich", "pgserver")
+    optional += ("itsdangerous",)
     program = (
         "import pgdbpool; pool = pgdbpool.ConnectionPool('host=nowhere.invalid'); "
         "pgdbpool.PoolMiddleware(print, pool); print(pool.name)"
@@ -90,4 +92,4 @@ def test_every_setting_is_documented() -> None:
     for field in dataclasses.fields(Settings):
         if field.name != "explicit":
             assert field.metadata["doc"]
-            assert field.metadata["group"] in ("essential", "often", "rarely")
+            assert field.metadata["group"] in HEADINGS

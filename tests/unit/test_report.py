@@ -5,10 +5,13 @@ import re
 import pytest
 
 from pgdbpool.endpoint.entry import Hold
+from pgdbpool.endpoint.standing import Role
 from pgdbpool.errors import (
     AuthenticationFailed,
     EndpointDown,
     NestedCheckout,
+    NoPrimary,
+    NoStandby,
     PoolClosed,
     PoolError,
     PoolExhausted,
@@ -17,6 +20,12 @@ from pgdbpool.errors import (
     TooManyRequests,
 )
 from pgdbpool.report import ADVICE, Report
+from tests.unit.scripted_cluster import (
+    POSITION,
+    ScriptedCluster,
+    primary_at,
+    standby_at,
+)
 from tests.unit.scripted_roster import REFUSED, ScriptedRoster
 
 PLACE = r"unit/scripted_roster\.py:\d+"
@@ -211,5 +220,96 @@ def test_every_way_to_be_refused_has_its_advice() -> None:
         EndpointDown,
         AuthenticationFailed,
         TooManyConnections,
+        NoPrimary,
+        NoStandby,
         PoolTimeout,
     }
+
+
+# Several servers.
+
+
+def refused_cluster(roster: ScriptedCluster, hold: Hold, seconds: float) -> PoolError:
+    """Return the error of a caller who waited so long, at what it is then."""
+    asked = roster.now
+    roster.now += seconds
+    return Report("orders", roster).no_connection(hold, asked, roster.now)
+
+
+def test_no_primary_says_what_each_server_is_and_since_when() -> None:
+    """Whoever reads it sees what there is to promote."""
+    roster = ScriptedCluster(grace=2.0)
+    first, second, third = roster.endpoints
+    roster.lose(first)
+    roster.monitor.found(second, standby_at(POSITION - 1), roster.now + 1.5)
+    third.standing.role = None
+    roster.write()
+    roster.refuse_at(first)
+
+    error = refused_cluster(roster, roster.new_hold(), 3.0)
+
+    assert type(error) is NoPrimary
+    assert_says(
+        error,
+        r"pool 'orders': no connection within 3 s \(0 of 60 in use, 1 waiting; "
+        r"db1:5432 said 3\.0 s ago: Connection refused; "
+        r"db2:5432 has been a standby for 3\.0 s(, \d\.\d s behind)?; "
+        rf"db3:5432 has not answered yet\)\. {re.escape(ADVICE[NoPrimary])}",
+    )
+
+
+def test_a_primary_that_is_not_believed_is_told_of_with_its_timeline() -> None:
+    """Nothing is written to it, and this is why."""
+    roster = ScriptedCluster("db1", "db2", grace=0.0)
+    first, second = roster.endpoints
+    roster.monitor.found(second, primary_at(POSITION, timeline=2), roster.now)
+    roster.monitor.lost(second, roster.now)
+    roster.monitor.found(first, primary_at(POSITION, timeline=1), roster.now)
+    second.standing.role = Role.STANDBY
+
+    error = refused_cluster(roster, roster.new_hold(), 1.0)
+
+    assert type(error) is NoPrimary
+    said = "db1:5432 has been a primary for 1.0 s, by its own word, on timeline 1"
+    assert said in str(error)
+
+
+def test_no_standby_says_how_far_behind_each_is() -> None:
+    """And the primary is there, which `strict=True` leaves out."""
+    roster = ScriptedCluster("db1", "db2")
+    roster.endpoints[1].standing.lag = 61.5
+
+    error = refused_cluster(roster, roster.new_reading(is_strict=True), 5.0)
+
+    assert type(error) is NoStandby
+    assert_says(
+        error,
+        r"pool 'orders': no connection within 5 s \(0 of 40 in use; "
+        r"db1:5432 has been the primary for 5\.0 s; "
+        r"db2:5432 has been a standby for 5\.0 s, 61\.5 s behind\)\. "
+        rf"{re.escape(ADVICE[NoStandby])}",
+    )
+
+
+def test_when_all_are_down_each_is_quoted() -> None:
+    """The first that said something is the cause."""
+    roster = ScriptedCluster("db1", "db2", grace=0.0)
+    for endpoint in roster.endpoints:
+        endpoint.health.connect_failed(REFUSED, roster.now)
+
+    error = refused_cluster(roster, roster.new_reading(), 2.0)
+
+    assert type(error) is EndpointDown
+    assert "db1:5432 said 2.0 s ago: Connection refused; db2:5432 said" in str(error)
+    assert error.__cause__ is REFUSED
+
+
+def test_a_primary_that_is_full_is_told_as_such_whatever_is_idle_elsewhere() -> None:
+    """A standby is no help to who writes."""
+    roster = ScriptedCluster("db1", "db2", max_size=1)
+    roster.write()
+    roster.write()
+
+    error = refused_cluster(roster, roster.new_hold(), 5.0)
+
+    assert type(error) is PoolExhausted

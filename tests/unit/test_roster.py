@@ -264,7 +264,7 @@ def test_within_the_grace_callers_wait() -> None:
 
     roster.pass_time(4.9)
 
-    assert roster.refuses(roster.now) is None
+    assert roster.refuses(roster.new_hold(), roster.now) is None
     assert not waiter.is_awake
 
 
@@ -276,7 +276,7 @@ def test_after_the_grace_callers_are_refused_and_waiters_told_to_go() -> None:
 
     roster.pass_time(5.0)
 
-    assert roster.refuses(roster.now) is EndpointDown
+    assert roster.refuses(roster.new_hold(), roster.now) is EndpointDown
     assert waiter.is_awake
     assert waiter.conn is None
     assert not roster.line
@@ -289,7 +289,7 @@ def test_a_refused_login_needs_no_grace() -> None:
 
     roster.refuse(BAD_PASSWORD)
 
-    assert roster.refuses(roster.now) is AuthenticationFailed
+    assert roster.refuses(roster.new_hold(), roster.now) is AuthenticationFailed
     assert waiter.is_awake
 
 
@@ -301,7 +301,7 @@ def test_behind_living_connections_callers_wait_for_a_release() -> None:
 
     roster.refuse(BAD_PASSWORD)
 
-    assert roster.refuses(roster.now) is None
+    assert roster.refuses(roster.new_hold(), roster.now) is None
     roster.release(holder)
     assert waiter.conn is holder.conn
 
@@ -311,12 +311,12 @@ def test_a_success_ends_the_refusals() -> None:
     roster = ScriptedRoster(grace=0.0)
     roster.acquire()
     roster.refuse()
-    assert roster.refuses(roster.now) is EndpointDown
+    assert roster.refuses(roster.new_hold(), roster.now) is EndpointDown
 
     roster.pass_time(2.0)
     roster.connect()
 
-    assert roster.refuses(roster.now) is None
+    assert roster.refuses(roster.new_hold(), roster.now) is None
 
 
 def test_when_every_holder_would_wait_that_is_a_deadlock() -> None:
@@ -330,7 +330,7 @@ def test_when_every_holder_would_wait_that_is_a_deadlock() -> None:
     second = roster.new_hold()
     second.thread = 2
 
-    assert roster.is_deadlocked(second)
+    assert roster.is_deadlocked(second, roster.now)
 
 
 @pytest.mark.parametrize(
@@ -357,7 +357,7 @@ def test_what_can_still_end_is_no_deadlock(why_not: str) -> None:
     nested = roster.new_hold()
     nested.thread = 1
 
-    assert not roster.is_deadlocked(nested)
+    assert not roster.is_deadlocked(nested, roster.now)
 
 
 def test_one_thread_that_holds_all_is_a_deadlock_by_itself() -> None:
@@ -369,4 +369,4 @@ def test_one_thread_that_holds_all_is_a_deadlock_by_itself() -> None:
     nested = roster.new_hold()
     nested.thread = 1
 
-    assert roster.is_deadlocked(nested)
+    assert roster.is_deadlocked(nested, roster.now)

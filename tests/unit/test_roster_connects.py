@@ -3,7 +3,7 @@
 import pytest
 
 from pgdbpool.endpoint.state import Reason, State
-from pgdbpool.roster import MOST_CONNECTING
+from pgdbpool.planning import MOST_CONNECTING
 from pgdbpool.waiters import Waiter
 from tests.unit.scripted_roster import ScriptedRoster
 

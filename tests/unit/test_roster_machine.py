@@ -12,7 +12,7 @@ from hypothesis.stateful import (
 
 from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.state import Reason, State, move
-from pgdbpool.roster import MOST_CONNECTING
+from pgdbpool.planning import MOST_CONNECTING
 from pgdbpool.waiters import Waiter
 from tests.unit.scripted_roster import REFUSED, ScriptedRoster
 

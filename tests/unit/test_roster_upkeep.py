@@ -183,7 +183,8 @@ def test_a_connection_that_its_holder_lost_is_told_of_once(finder: str) -> None:
     roster.upkeep(roster.now)
     roster.act()
 
-    assert roster.lost == [hold]
+    (warning,) = roster.warnings
+    assert repr(hold) in warning
     assert roster.reasons == []
 
 
@@ -233,11 +234,12 @@ def test_upkeep_comes_when_the_first_is_due() -> None:
 def test_upkeep_comes_in_time_for_what_is_in_use_now() -> None:
     """Whenever it is released, its idle time cannot be over before."""
     roster = ScriptedRoster(max_lifetime=None, max_idle=60.0)
-    roster.fill(1)
+    held = roster.fill(1)
 
     due = roster.pass_time(10.0)
 
     assert roster.now < due <= roster.now + 60.0
+    assert len(roster.holds()) == len(held)
 
 
 def test_upkeep_comes_when_a_connect_has_taken_too_long() -> None:
@@ -282,9 +284,10 @@ def test_upkeep_that_kept_the_last_ones_comes_again_after_the_idle_time() -> Non
 def test_upkeep_comes_once_a_second_at_most(max_idle: float) -> None:
     """However small a limit is."""
     roster = ScriptedRoster(max_idle=max_idle, max_lifetime=0.5)
-    roster.fill(1)
+    held = roster.fill(1)
 
     assert roster.pass_time(10.0) >= roster.now + 1.0
+    assert len(roster.holds()) == len(held)
 
 
 def test_upkeep_does_not_come_for_a_probe_that_is_under_way() -> None:
@@ -328,3 +331,20 @@ def test_a_pool_told_to_open_nothing_does_not_probe() -> None:
     roster.pass_time(10.0)
 
     assert not roster.begun
+
+
+def test_upkeep_does_not_come_for_a_connect_that_nobody_wants() -> None:
+    """A connect was refused, what is open lives: nothing is due, again and again."""
+    roster = ScriptedRoster(max_size=3, max_idle=None, max_lifetime=None)
+    held = roster.fill(2)
+    waiter = roster.acquire()
+    roster.refuse()
+    roster.line.leave(waiter)
+    roster.endpoint.health.succeeded()  # as a ping does
+    for holder in held:
+        roster.release(holder)
+
+    due = roster.pass_time(10.0)
+
+    assert not roster.begun
+    assert due == math.inf

@@ -14,7 +14,7 @@ from pgdbpool import ConnectionPool, SettingsError
 from pgdbpool.settings import UNNEEDED, Settings, SettingsDict, libpq_params
 
 SECRET = "hunter2"
-DURATIONS = ("timeout", "max_lifetime", "max_idle", "grace", "ping_timeout")
+DURATIONS = ("timeout", "max_lifetime", "max_idle", "grace", "ping_timeout", "max_lag")
 NEVER_NONE = ("ping_timeout", "ping_idle")
 
 
@@ -50,8 +50,22 @@ BAD: dict[str, list[object]] = {
     "ping_timeout": [-1, math.nan, True, "2", None],
     "ping_idle": [-1, math.nan, False, "0", None],
     "order": ["newest", "LIFO", "", None, 1, ["lifo"]],
+    "endpoints": ["host=db1", [], (), 5, {"host": "db1"}],
+    "balance": ["random", "LEAST_IN_USE", "", None, 1, ["nearest"]],
+    "weights": [
+        {"db1": 0},
+        {"db1": -1},
+        {"db1": math.nan},
+        {"db1": math.inf},
+        {"db1": "2"},
+        {"db1": None},
+        [("db1", 1)],
+        2,
+    ],
+    "max_lag": [-1, math.nan, True, "10"],
     "autocommit": [0, 1, "yes", None],
     "reset": ["discard", "", None, 0, ["rollback"]],
+    "via": ["pgbouncer", "session-pooler", "", None, True, ["direct"]],
     "configure": ["SET x", 0, False],
     "check": ["SELECT 1", 0, True],
     "name": [b"orders", 1, ["orders"]],
@@ -115,7 +129,7 @@ def test_a_setting_like_no_other_is_refused_without_a_guess() -> None:
     assert refused(zzzzzzzz=5) == "zzzzzzzz: unknown setting"
 
 
-@pytest.mark.parametrize("name", ["conninfo", "explicit", "endpoints", "self"])
+@pytest.mark.parametrize("name", ["conninfo", "explicit", "standbys", "self"])
 def test_what_is_inside_cannot_be_set(name: str) -> None:
     """Fields that are no settings are as unknown as any other name."""
     with pytest.raises(SettingsError, match=f"^{name}: unknown setting"):
@@ -147,7 +161,9 @@ def test_the_defaults_are_those_of_the_manual() -> None:
     assert (made.max_lifetime, made.max_idle, made.ping_idle) == (3600.0, 600.0, 0.0)
     assert (made.order, made.reset, made.autocommit) == ("lifo", "rollback", False)
     assert (made.name, made.kwargs, made.configure, made.check) == (None,) * 4
-    assert made.open is True
+    assert (made.endpoints, made.weights) == (None, None)
+    assert (made.balance, made.max_lag) == ("least_in_use", 10.0)
+    assert (made.open, made.via) == (True, "direct")
 
 
 @pytest.mark.parametrize("timeout", [0, 0.25, 1.0, 3, 60.0, None, math.inf])
@@ -173,6 +189,16 @@ def test_a_ping_may_take_half_the_timeout_but_two_seconds_at_most(
     assert of(timeout=timeout).ping_timeout == limit
 
 
+@pytest.mark.parametrize(
+    ("timeout", "limit"), [(5.0, 5.0), (1, 1), (0, 0.1), (None, 30.0), (600, 600)]
+)
+def test_behind_a_pooler_a_ping_may_take_as_long_as_its_caller_waits(
+    timeout: float | None, limit: float
+) -> None:
+    """It can stand in the pooler's line, and nobody waits at its end twice."""
+    assert of(timeout=timeout, via="transaction-pooler").ping_timeout == limit
+
+
 def test_a_given_ping_timeout_is_kept() -> None:
     """Also one that is longer than the timeout."""
     assert of(timeout=1.0, ping_timeout=3.0).ping_timeout == 3.0
@@ -189,7 +215,9 @@ def test_a_pool_of_no_size_is_refused() -> None:
     assert refused(min_size=0, max_size=None).startswith("max_size: ")
 
 
-@pytest.mark.parametrize("name", ["timeout", "max_lifetime", "max_idle", "grace"])
+@pytest.mark.parametrize(
+    "name", ["timeout", "max_lifetime", "max_idle", "grace", "max_lag"]
+)
 def test_none_is_no_limit(name: str) -> None:
     """It stays None: nothing is put in its place."""
     assert getattr(of(**{name: None}), name) is None
@@ -204,6 +232,21 @@ def test_settings_are_frozen() -> None:
     """What was checked cannot be changed afterwards."""
     with pytest.raises(AttributeError):
         of().timeout = -1.0  # type: ignore[misc]
+
+
+def test_a_session_is_not_reset_behind_a_pooler() -> None:
+    """The two settings contradict each other, and both are named."""
+    said = refused(via="transaction-pooler", reset="session")
+
+    assert said.startswith("reset: 'session' contradicts via='transaction-pooler'")
+
+
+@pytest.mark.parametrize("reset", ["rollback", print])
+def test_every_other_reset_goes_with_a_pooler(reset: object) -> None:
+    """A function of the user's, too: it can know better."""
+    made = of(via="transaction-pooler", reset=reset)
+
+    assert (made.via, made.reset) == ("transaction-pooler", reset)
 
 
 @pytest.mark.parametrize("hook", [print, lambda conn: conn, DictCursor])
@@ -239,9 +282,28 @@ def test_a_dsn_that_does_not_parse_is_not_quoted(conninfo: str) -> None:
 
 
 @pytest.mark.parametrize("conninfo", [None, b"host=db1", 5, {"host": "db1"}])
-def test_a_dsn_is_a_string(conninfo: object) -> None:
+def test_a_dsn_is_a_string_or_a_list_of_strings(conninfo: object) -> None:
     """Anything else is refused as conninfo, and not quoted either."""
-    assert refused(conninfo) == f"conninfo: must be str, not {type(conninfo).__name__}"
+    kind = type(conninfo).__name__
+
+    assert refused(conninfo) == f"conninfo: must be str or list or tuple, not {kind}"
+    assert refused(["host=db1", conninfo]) == f"conninfo: must be str, not {kind}"
+
+
+@pytest.mark.parametrize("balance", ["round_robin", "nearest"])
+def test_weights_that_nobody_looks_at_are_refused(balance: str) -> None:
+    """Whoever gives them believes that they count."""
+    said = refused("host=db1,db2", balance=balance, weights={"db1": 2})
+
+    assert said == f"weights: balance={balance!r} has no use for them"
+
+
+@pytest.mark.parametrize("balance", ["least_in_use", "weighted"])
+def test_weights_are_for_what_looks_at_them(balance: str) -> None:
+    """Both of these do."""
+    pool = ConnectionPool("host=db1,db2", balance=balance, weights={"db2": 2})  # type: ignore[arg-type]
+
+    assert [endpoint.weight for endpoint in pool.endpoints] == [1.0, 2.0]
 
 
 @pytest.mark.parametrize(
