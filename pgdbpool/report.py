@@ -175,5 +175,5 @@ class Report:
         if standing.role is Role.PRIMARY:
             claim = f"by its own word, on timeline {standing.timeline}"
             return f"has been a primary {since}, {claim}"
-        behind = "" if standing.lag is None else f", {standing.lag:.1f} s behind"
-        return f"has been a standby {since}{behind}"
+        behind = "unknown" if standing.lag is None else f"{standing.lag:.1f} s"
+        return f"has been a standby {since}, lag {behind}"

@@ -133,6 +133,7 @@ def test_a_primary_that_only_seems_dead_is_killed(cluster: Cluster) -> None:
     write(cluster.primary, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [rewind, copy])
 def test_what_only_the_dead_one_has_is_gone_when_it_has_rejoined(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, way: object
@@ -230,6 +231,7 @@ def _write_until_killed(primary: EmbeddedPostgres) -> list[int]:
     return acknowledged
 
 
+@pytest.mark.slow
 def test_close_leaves_no_process_and_no_directory() -> None:
     """Whatever state the servers are in, nothing remains of them."""
     before = processes()
@@ -252,6 +254,7 @@ def test_a_failed_start_leaves_nothing_either() -> None:
     assert [server.directory for server in cluster.servers] == [None] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_the_servers_end_with_their_owner(number: signal.Signals) -> None:
     """However the owner ends, all servers and their directories go too."""
@@ -272,6 +275,7 @@ def test_the_servers_end_with_their_owner(number: signal.Signals) -> None:
     until(lambda: not any(map(Path.exists, directories)), message="nothing is left")
 
 
+@pytest.mark.slow
 def test_an_older_version_can_do_it_too() -> None:
     """PostgreSQL 16 switches and fails over as 18 does; one standby is enough."""
     with Cluster(1, version=16) as cluster:

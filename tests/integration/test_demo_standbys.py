@@ -50,6 +50,7 @@ def test_a_switch_over_costs_no_request_and_no_write() -> None:
         assert result["requests"] > result["acknowledged_writes"] > 0
 
 
+@pytest.mark.slow
 def test_the_live_line_says_who_is_what() -> None:
     """There is one primary in the beginning, and another one at the end."""
     with running_demo("--standbys", "2", "--seconds", "3") as demo:
@@ -61,6 +62,7 @@ def test_the_live_line_says_who_is_what() -> None:
     assert first != last
 
 
+@pytest.mark.slow
 def test_reads_are_the_standbys_and_orders_the_primarys() -> None:
     """Before a switch-over that the user asks for, and after it."""
     with running_demo("--standbys", "1", "--workers", "1") as demo:
@@ -80,6 +82,7 @@ def test_reads_are_the_standbys_and_orders_the_primarys() -> None:
         assert demo.wait() == 0, demo.output
 
 
+@pytest.mark.slow
 def test_a_cluster_of_the_users_is_used_and_not_disturbed() -> None:
     """With a --dsn of several hosts the schema is made, and removed, on the primary."""
     with (
