@@ -197,7 +197,7 @@ def synchronous() -> Iterator[Cluster]:
 
 @pytest.mark.parametrize(
     "kills",
-    [1, pytest.param(10, marks=[pytest.mark.slow, pytest.mark.timeout(180)])],
+    [1, pytest.param(6, marks=[pytest.mark.slow, pytest.mark.timeout(120)])],
 )
 def test_a_kill_loses_no_acknowledged_write_and_stops_no_read(
     synchronous: Cluster, kills: int

@@ -147,7 +147,7 @@ class Storm:
 @pytest.mark.usefixtures("_quiet")
 @pytest.mark.parametrize(
     "seconds",
-    [6.0, pytest.param(40.0, marks=[pytest.mark.slow, pytest.mark.timeout(120)])],
+    [4.0, pytest.param(15.0, marks=[pytest.mark.slow, pytest.mark.timeout(120)])],
 )
 def test_a_storm_over_three_servers_leaves_the_pool_whole(
     cluster: Cluster, seconds: float
