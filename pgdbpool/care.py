@@ -7,7 +7,7 @@ import psycopg2
 from pgdbpool.endpoint import session
 from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.entry import Entry
-from pgdbpool.endpoint.state import Reason, State, move
+from pgdbpool.endpoint.state import Reason, State
 from pgdbpool.holding import Holding
 from pgdbpool.settings import check_sizes
 from pgdbpool.watchdog import guarded
@@ -29,8 +29,7 @@ class Caring(Holding):
         with self._lock:
             if entry.state is not State.IDLE:
                 return False
-            entry.endpoint.shelf.remove(conn)
-            move(entry, State.RESERVED)
+            self._roster.reserve(conn)
             return True
 
     def _check_reserved(self, entry: Entry, conn: PooledConnection) -> None:
@@ -46,9 +45,7 @@ class Caring(Holding):
             raise
         with self._lock:
             entry.endpoint.health.succeeded()
-            since = entry.since
-            self._roster.give(entry, conn, monotonic())
-            entry.since = since  # a check is no use of it
+            self._roster.give_back(entry, conn, monotonic())
         self.act()
 
     @staticmethod

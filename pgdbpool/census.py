@@ -1,4 +1,4 @@
-"""What can be asked of a pool's state: how many, who, and is there any hope.
+"""What can be asked of a pool's state: how many, who, and who is refused.
 
 Nothing here changes anything; the pool's lock guards all that is looked at.
 """
@@ -80,10 +80,6 @@ class Census:
         """Whether somebody waits who may have a connection as it is: for writing."""
         hold = self.next_for(conn.entry.endpoint, now) if self.line else None
         return hold is not None and not hold.is_reading
-
-    def may_keep(self, endpoint: Endpoint, hold: Hold, now: float) -> bool:
-        """Whether a hold may go on with a server whose role is not what it was."""
-        return not self.is_single and self.chooser.serves(endpoint, hold, now)
 
     def refuses(self, hold: Hold, now: float) -> type[PoolError] | None:
         """Return how a caller is refused who found nothing idle, None: it waits."""

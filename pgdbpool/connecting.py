@@ -108,21 +108,16 @@ class Connecting(Keeper):
         if self._roster.is_single or entry.endpoint.standing.is_known:
             return None
         try:
-            with guarded(conn, self.settings.ping_timeout, "the probe"):
-                return probe(conn)
+            return self._ask(conn)
         except BaseException:
             entry.endpoint.opening.discard(conn)
             conn.retire()
             raise
 
-    def _ask(self, conn: PooledConnection) -> Finding | None:
-        """Ask a server who it is; None: it did not say, and was told of. Blocks."""
-        try:
-            with guarded(conn, self.settings.ping_timeout, "the probe"):
-                return probe(conn)
-        except psycopg2.Error as error:
-            logger.info("pool %r: a probe failed: %s", self.name, in_one_line(error))
-            return None
+    def _ask(self, conn: PooledConnection) -> Finding:
+        """Ask a server who it is. Blocks, at most ``ping_timeout``."""
+        with guarded(conn, self.settings.ping_timeout, "the probe"):
+            return probe(conn)
 
     def _probe_job(self, entry: Entry, conn: PooledConnection) -> Job:
         return functools.partial(self._begin_probe, entry, conn)
@@ -137,29 +132,45 @@ class Connecting(Keeper):
 
     def _probe(self, entry: Entry, conn: PooledConnection) -> None:
         """Ask a server who it is now; the body of a short-lived thread."""
-        finding = self._ask(conn)
+        try:
+            finding = self._ask(conn)
+        except psycopg2.Error as error:
+            self._probe_failed(entry, conn, error)
+            return
+        with self._lock:
+            self._roster.probed(entry, conn, finding, monotonic())
+            due = self._roster.upkeep(monotonic())
+        self._come_by(due)
+        self.act()
+
+    def _probe_failed(
+        self, entry: Entry, conn: PooledConnection, error: psycopg2.Error
+    ) -> None:
+        logger.info("pool %r: a probe failed: %s", self.name, in_one_line(error))
         with self._lock:
             now = monotonic()
-            if finding is None:
-                error = ConnectionError("it did not answer a probe")
-                entry.endpoint.health.ping_lost(error, now)
-                self._roster.fail(entry, conn, Reason.PING_FAILED, now)
-            else:
-                self._roster.probed(entry, conn, finding, now)
+            entry.endpoint.health.ping_lost(error, now)
+            self._roster.fail(entry, conn, Reason.PING_FAILED, now)
             due = self._roster.upkeep(now)
         self._come_by(due)
         self.act()
 
     def _resolve_job(self, endpoint: Endpoint) -> Job:
-        return functools.partial(
-            _thread.start_new_thread, self._resolve, (endpoint, endpoint.host)
-        )
+        return functools.partial(self._begin_resolve, endpoint)
+
+    def _begin_resolve(self, endpoint: Endpoint) -> None:
+        host = endpoint.host
+        assert host is not None  # noqa: S101 - only what has a name is resolved
+        try:
+            _thread.start_new_thread(self._resolve, (endpoint, host))
+        except RuntimeError as error:  # the process can have no more threads
+            logger.info("pool %r: nobody can resolve: %s", self.name, error)
 
     def _resolve(self, endpoint: Endpoint, host: str) -> None:
         """Find out where a name leads now; the body of a short-lived thread."""
         try:
             addresses = names.addresses(host)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # also of a name that cannot be one
             logger.debug("pool %r: %s: %s", self.name, host, in_one_line(error))
             return
         with self._lock:

@@ -146,38 +146,45 @@ class Roster(Planner):
         move(entry, IDLE)
         endpoint.shelf.append(conn)
         if not self.is_single and endpoint.standing.probe_at <= now:
-            self.reserve(conn)
+            self.probe(conn)
         elif self.line:
             self._serve_next(endpoint, now)
         if self.watchers:
             self.notify()
 
     def reserve(self, conn: PooledConnection) -> None:
-        """Take an idle connection to probe its server with."""
-        entry = conn.entry
-        entry.endpoint.shelf.remove(conn)
-        entry.endpoint.standing.probe_at = math.inf  # until it was
-        move(entry, State.RESERVED)
-        self.jobs.append(self._acts.probe(entry, conn))
+        """Take an idle connection off the shelf, for the pool itself to look at."""
+        conn.entry.endpoint.shelf.remove(conn)
+        move(conn.entry, State.RESERVED)
+
+    def give_back(self, entry: Entry, conn: PooledConnection, now: float) -> None:
+        """Pass on what was reserved, as idle for as long as it has been."""
+        since = entry.since
+        self.give(entry, conn, now)
+        entry.since = since
+
+    def probe(self, conn: PooledConnection) -> None:
+        """Have an idle connection's server asked who it is."""
+        self.reserve(conn)
+        conn.entry.endpoint.standing.probe_at = math.inf  # until it was
+        self.jobs.append(self._acts.probe(conn.entry, conn))
 
     def probed(
         self, entry: Entry, conn: PooledConnection, finding: Finding, now: float
     ) -> None:
         """Take note of a probe, and give its connection back."""
-        if entry.state is not State.RESERVED:  # it was given up for this already
+        if entry.state is not State.RESERVED:  # it was given up for lost already
             return
         entry.endpoint.health.succeeded()
         self.monitor.found(entry.endpoint, finding, now)
-        since = entry.since
-        self.give(entry, conn, now)
-        entry.since = max(since, 0.0)  # a probe is no use of it
+        self.give_back(entry, conn, now)
         self.serve(now)
         self.plan(now)
 
     def probe_later(self, entry: Entry, conn: PooledConnection, now: float) -> None:
         """Give back what there was nobody to probe with."""
         entry.endpoint.standing.probe_at = now + INTERVAL
-        self.give(entry, conn, now)
+        self.give_back(entry, conn, now)
 
     def serve(self, now: float) -> None:
         """Give what is idle to who waits, after a change of roles or of luck."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Entry
-from pgdbpool.endpoint.names import INTERVAL
+from pgdbpool.endpoint.names import ANSWERS, INTERVAL
 from pgdbpool.endpoint.state import Reason, State
 from pgdbpool.roster import Roster
 
@@ -61,7 +61,7 @@ class TendedRoster(Roster):
             self.monitor.hurry(now)
         for endpoint in self.endpoints:
             if endpoint.shelf and endpoint.standing.probe_at <= now:
-                self.reserve(endpoint.shelf[-1])
+                self.probe(endpoint.shelf[-1])
         return self.monitor.next_probe()
 
     def _resolve(self, endpoint: Endpoint, now: float) -> float:
@@ -76,8 +76,12 @@ class TendedRoster(Roster):
 
     def resolved(self, endpoint: Endpoint, addresses: frozenset[str]) -> None:
         """Let go what was opened to an address that the name leads to no more."""
+        endpoint.answers.append(addresses)
+        if len(endpoint.answers) < ANSWERS:
+            return
+        living = frozenset[str]().union(*endpoint.answers)
         for entry in endpoint.entries:
-            if entry.address is not None and entry.address not in addresses:
+            if entry.address is not None and entry.address not in living:
                 entry.expire(Reason.MOVED)
 
     def _look_after(self, entry: Entry, now: float) -> float:

@@ -19,7 +19,7 @@ from pgdbpool.endpoint.entry import Entry
 from pgdbpool.endpoint.gate import gate
 from pgdbpool.endpoint.health import Health
 from pgdbpool.endpoint.multiplexed import MultiplexedConnection
-from pgdbpool.endpoint.names import name_of
+from pgdbpool.endpoint.names import ANSWERS, name_of
 from pgdbpool.endpoint.preparing import prepare
 from pgdbpool.endpoint.standing import Standing
 from pgdbpool.endpoint.state import State, move
@@ -61,6 +61,7 @@ class Endpoint:
     Attributes:
         name: host and port, for messages.
         host: the name that is resolved at each connect; None if there is none.
+        answers: the addresses it had, each time it was resolved, the latest few.
         resolve_at: when to resolve it again, monotonic seconds.
         generation: entries of an older one must go.
         entries: all that are not closed.
@@ -99,6 +100,7 @@ class Endpoint:
         self.health = Health()
         self.standing = Standing()
         self.resolve_at = 0.0
+        self.answers: deque[frozenset[str]] = deque(maxlen=ANSWERS)
         # Not guarded: connections that are not in their entry yet, for a fork.
         self.opening: set[PooledConnection] = set()
 

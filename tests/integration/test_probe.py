@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import psycopg2
 import pytest
 from psycopg2 import errors as sqlstate
 from psycopg2.extensions import make_dsn
@@ -14,7 +15,7 @@ from pgdbpool.endpoint.probe import probe, role_of, written
 from pgdbpool.endpoint.standing import Role
 from tests import leftovers
 from tests.asking import ask
-from tests.endpoints import used
+from tests.endpoints import is_known, used
 from tests.soundness import assert_at_rest
 from tests.waiting import until
 
@@ -107,4 +108,20 @@ def test_what_a_reader_is_refused_says_nothing_of_its_server(cluster: Cluster) -
         with refused, pool.connection(read_only=True) as conn:
             ask(conn, "CREATE TABLE refused (i int)")
         assert pool._roster.monitor.primary is primary
+        assert_at_rest(pool)
+
+
+def test_a_probe_that_fails_is_quoted(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error is the driver's, as that of a ping, and the server comes back."""
+
+    def fail(_conn: PooledConnection) -> None:
+        raise psycopg2.OperationalError("as planned")
+
+    with used(ConnectionPool(cluster.dsn(), max_size=2)) as pool:
+        monkeypatch.setattr("pgdbpool.connecting.probe", fail)
+        until(lambda: any(e.last_error == "as planned" for e in pool.endpoints))
+        monkeypatch.undo()
+        until(lambda: is_known(pool))
         assert_at_rest(pool)

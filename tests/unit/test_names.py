@@ -63,8 +63,10 @@ def test_what_leads_to_a_vanished_address_goes() -> None:
         waiter.conn.entry.address = address
     roster.release(idle)
 
-    roster.resolved(roster.endpoint, frozenset({NEW}))
-    roster.pass_time(0.0)
+    for _ in range(names.ANSWERS):
+        assert roster.reasons == []
+        roster.resolved(roster.endpoint, frozenset({NEW}))
+        roster.pass_time(0.0)
     assert roster.reasons == [Reason.MOVED]
 
     roster.release(busy)
@@ -72,3 +74,18 @@ def test_what_leads_to_a_vanished_address_goes() -> None:
 
     roster.release(moved)
     assert roster.reasons == [Reason.MOVED] * 2
+
+
+def test_a_name_that_answers_by_turns_costs_no_connection() -> None:
+    """As that of a cloud's readers, which gives one of them each time."""
+    roster = ScriptedRoster(max_size=2, max_idle=None)
+    for waiter, address in zip(roster.fill(2), (OLD, NEW), strict=True):
+        assert waiter.conn is not None
+        waiter.conn.entry.address = address
+        roster.release(waiter)
+
+    for address in (OLD, NEW) * names.ANSWERS:
+        roster.resolved(roster.endpoint, frozenset({address}))
+        roster.pass_time(0.0)
+
+    assert roster.reasons == []

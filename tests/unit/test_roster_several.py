@@ -6,7 +6,6 @@ import random
 import pytest
 
 from pgdbpool.endpoint.endpoint import Endpoint
-from pgdbpool.endpoint.need import Need
 from pgdbpool.endpoint.state import Reason, State
 from pgdbpool.errors import EndpointDown, NoPrimary
 from pgdbpool.planning import MOST_CONNECTING
@@ -538,27 +537,6 @@ def test_a_connection_of_the_wrong_role_leaves_the_others() -> None:
     assert roster.reasons == [Reason.WRONG_ROLE]
     assert roster.monitor.primary is roster.endpoint
     assert len(idle_at(roster.endpoint)) == 1
-
-
-@pytest.mark.parametrize(
-    ("need", "may_keep"),
-    [(Need.PRIMARY, False), (Need.ANY, True), (Need.STANDBY, True)],
-)
-def test_a_hold_may_go_on_with_a_server_that_became_a_standby(
-    need: Need, *, may_keep: bool
-) -> None:
-    """If it needs none that writes."""
-    roster = ScriptedCluster("db1", "db2", need=need, is_met=False)
-    primary = roster.endpoint
-    roster.line.leave(roster.read())
-    for endpoint in roster.endpoints:
-        roster.connect_to(endpoint)
-    hold = roster.new_hold()
-
-    roster.says[primary] = standby_at(POSITION)
-    roster.monitor.found(primary, roster.says[primary], roster.now)
-
-    assert roster.may_keep(primary, hold, roster.now) is may_keep
 
 
 # Refusal.
