@@ -49,10 +49,10 @@ class Block:
         del self._conn, self._hold
         if hold is None:
             return
-        if error is not None:
-            self._pool.blame(conn, error)
         try:
-            if error is None and conn.hold is hold and not session.is_idle(conn):
+            if error is not None:
+                self._pool.blame(conn, error)
+            elif conn.hold is hold and not session.is_idle(conn):
                 self._pool.commit(conn, is_last=True)
         except BaseException as failure:
             self._pool.release(conn, hold, keep=leaves_usable(failure))

@@ -3,23 +3,19 @@
 import logging
 import math
 import sys
-from collections.abc import Callable
 from time import monotonic
 from types import FrameType
 
 from pgdbpool.endpoint import session
 from pgdbpool.endpoint.connection import PooledConnection
-from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Entry, Hold, Reading
 from pgdbpool.endpoint.health import in_one_line
-from pgdbpool.endpoint.need import Need
 from pgdbpool.endpoint.probe import role_of
 from pgdbpool.endpoint.standing import Role
 from pgdbpool.endpoint.state import Reason
 from pgdbpool.errors import PoolError
 from pgdbpool.hangups import hangups
 from pgdbpool.releasing import Releasing
-from pgdbpool.settings import Settings
 from pgdbpool.waiters import Waiter
 from pgdbpool.watchdog import guarded
 
@@ -33,25 +29,7 @@ LONGEST_PAUSE = 1.0
 
 
 class Holding(Releasing):
-    """Acquire: all of a hold, for its end is inherited.
-
-    Args:
-        name: the pool's.
-        settings: the pool's.
-        endpoints: makes the endpoints, anew in each forked child.
-        need: what a plain ``connection()`` needs where there are several.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        settings: Settings,
-        endpoints: Callable[[], list[Endpoint]],
-        need: Need,
-    ) -> None:
-        super().__init__(name, settings, endpoints, need)
-        # A check hook is asked each time, whatever the ping.
-        self._ping_idle = 0.0 if settings.check else settings.ping_idle
+    """Acquire: all of a hold, for its end is inherited."""
 
     def acquire(
         self,

@@ -13,6 +13,7 @@ import math
 import os
 import threading
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -32,7 +33,7 @@ from pgdbpool.watchdog import watchdog
 logger = logging.getLogger(__name__)
 
 
-class Keeper:
+class Keeper(ABC):
     """The lock of one pool, its roster, and who acts on what was decided.
 
     Args:
@@ -53,6 +54,11 @@ class Keeper:
         self.settings = settings
         self._make_endpoints = endpoints
         self._need = need
+        # What the settings come to, for the path of every hold. A check hook is
+        # asked each time, whatever the ping.
+        self._ping_idle = 0.0 if settings.check else settings.ping_idle
+        self._is_rollback_enough = settings.reset == "rollback"
+        self._is_ping_enough = self._is_rollback_enough and not settings.check
         self._start_anew()
         _keepers.add(self)
 
@@ -72,9 +78,9 @@ class Keeper:
         self._upkeep_at = math.inf
         self._upkeep_key = object()
 
+    @abstractmethod
     def _acts(self) -> Acts:
         """Return what makes jobs of the roster's decisions."""
-        raise NotImplementedError
 
     def act(self) -> None:
         """Carry out what was decided, also by others. Never with the lock held."""

@@ -2,7 +2,6 @@
 
 import _thread
 import threading
-from collections.abc import Callable
 from time import monotonic
 
 import psycopg2
@@ -10,38 +9,17 @@ import psycopg2
 from pgdbpool.connecting import Connecting
 from pgdbpool.endpoint import cleaning, session
 from pgdbpool.endpoint.connection import PooledConnection
-from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Entry, Hold
-from pgdbpool.endpoint.need import Need
 from pgdbpool.endpoint.probe import written
 from pgdbpool.endpoint.state import Reason
 from pgdbpool.hangups import hangups
-from pgdbpool.settings import Settings
 from pgdbpool.watchdog import guarded, watchdog
 
 READ_ONLY_SQL_TRANSACTION = "25006"
 
 
 class Releasing(Connecting):
-    """Commit and release.
-
-    Args:
-        name: the pool's.
-        settings: the pool's.
-        endpoints: makes the endpoints, anew in each forked child.
-        need: what a plain ``connection()`` needs where there are several.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        settings: Settings,
-        endpoints: Callable[[], list[Endpoint]],
-        need: Need,
-    ) -> None:
-        super().__init__(name, settings, endpoints, need)
-        self._is_rollback_enough = settings.reset == "rollback"
-        self._is_ping_enough = self._is_rollback_enough and not settings.check
+    """Commit and release."""
 
     def commit(self, conn: PooledConnection, *, is_last: bool = False) -> None:
         """Commit what is open on a held connection. Blocks as long as it takes.

@@ -68,10 +68,6 @@ class Line(deque[Waiter]):
             if waiter.hold is hold:
                 self.remove(waiter)
 
-    def threads(self) -> set[int]:
-        """Return the ids of the threads that wait."""
-        return {waiter.hold.thread for waiter in self if waiter.hold is not None}
-
     def dismiss(self) -> None:
         """Wake everyone with nothing: each finds out why by itself."""
         while self:

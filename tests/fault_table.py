@@ -219,7 +219,7 @@ WITH_SERVER = [
         ),
         (
             "block.py",
-            "if error is None and conn.hold is hold",
+            "elif conn.hold is hold",
             "if conn.hold is hold",
             "a block that raises is rolled back",
         ),

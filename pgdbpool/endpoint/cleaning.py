@@ -51,6 +51,7 @@ def clean(conn: PooledConnection, settings: Settings) -> Reason | None:
         None if the connection is fit for the next hold, else why it is not.
         Nothing touches it after that.
     """
+    conn.is_renewed = False
     if conn.closed:
         return Reason.LOST if conn.closed > 1 else Reason.DIRTY
     if conn.is_cancelled or conn.get_transaction_status() == ACTIVE:
@@ -83,7 +84,7 @@ def _is_tidy(conn: PooledConnection, settings: Settings) -> bool:
 
 def _clean_up(conn: PooledConnection, settings: Settings) -> None:
     session.roll_back(conn)
-    conn.is_pristine = conn.is_renewed = False
+    conn.is_pristine = False
     _close_cursors(conn)
     _restore(conn)
     _reset(conn, settings)

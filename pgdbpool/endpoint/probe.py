@@ -74,7 +74,8 @@ def written(conn: PooledConnection) -> int | None:
 def role_of(conn: driver.connection) -> Role | None:
     """Return the role that the server last reported on this session. No I/O.
 
-    None before PostgreSQL 14 and behind poolers, which report none.
+    None before PostgreSQL 14, which reports none, and behind a transaction pooler,
+    which repeats what it once heard.
     """
     reported = conn.get_parameter_status("in_hot_standby")
     return None if reported is None else ROLES[reported]

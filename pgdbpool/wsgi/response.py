@@ -205,8 +205,10 @@ class Response:
         # After an exception from outside nobody knows what the session is at,
         # but GeneratorExit only says that the client went away.
         keep = isinstance(error, (Exception, GeneratorExit))
-        self.holder.blame(error)
-        self.holder.give_all_back(keep=keep)
+        try:
+            self.holder.blame(error)
+        finally:
+            self.holder.give_all_back(keep=keep)
         return not self.has_begun and keep and self.holder.may_try_again(error)
 
     def _must_refuse(self) -> bool:

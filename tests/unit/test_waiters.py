@@ -78,16 +78,6 @@ def test_an_empty_line_is_false(line: Line, three: list[Waiter]) -> None:
     assert not line
 
 
-def test_the_threads_of_the_line_are_known(line: Line, three: list[Waiter]) -> None:
-    """They tell whether everyone who holds is waiting; a watcher holds nothing."""
-    for number, waiter in enumerate(three, 1):
-        assert waiter.hold is not None
-        waiter.hold.thread = number
-    line.join(Waiter(), again=False)
-
-    assert line.threads() == {1, 2, 3}
-
-
 def test_a_waiter_begins_with_nothing() -> None:
     """Whoever was not woken was given nothing."""
     waiter = Waiter()
