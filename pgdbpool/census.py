@@ -24,7 +24,8 @@ class Census:
     Args:
         endpoints: the servers.
         settings: the pool's.
-        need: what a plain ``connection()`` needs where there are several.
+        need: what a plain ``connection()`` needs where there are several; None: a
+            primary if there is one.
         tell: what to do with a warning about the cluster.
 
     Attributes:
@@ -42,7 +43,7 @@ class Census:
         self,
         endpoints: Sequence[Endpoint],
         settings: Settings,
-        need: Need,
+        need: Need | None,
         tell: Tell,
     ) -> None:
         self.endpoints = endpoints
@@ -51,9 +52,11 @@ class Census:
         self.max_size = settings.max_size
         self.is_open = False
         self.line = Line()
-        self.is_single = len(endpoints) == 1
         self.monitor = Monitor(endpoints, tell)
-        self.chooser = Chooser(endpoints, settings, self.monitor, need)
+        self.chooser = Chooser(settings, self.monitor, need)
+        self.is_single = len(endpoints) == 1
+        for endpoint in endpoints:
+            endpoint.is_alone = self.is_single
 
     def candidates(self, hold: Hold, now: float) -> Iterable[Endpoint]:
         """Return who may serve a hold, the best first."""
@@ -83,7 +86,8 @@ class Census:
 
     def refuses(self, hold: Hold, now: float) -> type[PoolError] | None:
         """Return how a caller is refused who found nothing idle, None: it waits."""
-        refusals = {self._refusal(endpoint, now) for endpoint in self.endpoints}
+        serving = self.monitor.endpoints
+        refusals = {self._refusal(endpoint, now) for endpoint in serving}
         if None not in refusals:
             return EndpointDown if len(refusals) > 1 else refusals.pop()
         if self.is_single or self.chooser.need_of(hold) is not Need.PRIMARY:

@@ -1,8 +1,7 @@
 """What a pool does to its servers behind its callers' backs.
 
 No thread lives long but the timer and the one that hears hang-ups, which do no
-I/O: each connect, probe and look-up runs in a thread of its own, so nobody waits
-for one.
+I/O: each connect and probe runs in a thread of its own, so nobody waits for one.
 """
 
 import _thread
@@ -16,21 +15,20 @@ import psycopg2
 
 from pgdbpool.endpoint import names
 from pgdbpool.endpoint.connection import PooledConnection
-from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Entry
 from pgdbpool.endpoint.health import in_one_line
 from pgdbpool.endpoint.probe import probe, role_of
 from pgdbpool.endpoint.standing import Finding
 from pgdbpool.endpoint.state import Reason, State
 from pgdbpool.hangups import hangups
-from pgdbpool.keeper import Keeper
+from pgdbpool.locating import Locating
 from pgdbpool.planning import Acts, Job
 from pgdbpool.watchdog import guarded, shut_down
 
 logger = logging.getLogger(__name__)
 
 
-class Connecting(Keeper):
+class Connecting(Locating):
     """A keeper that connects, asks, hears and closes."""
 
     def _acts(self) -> Acts:
@@ -39,6 +37,7 @@ class Connecting(Keeper):
             self._close_job,
             self._probe_job,
             self._resolve_job,
+            self._visit_job,
             self._warn_job,
         )
 
@@ -89,7 +88,8 @@ class Connecting(Keeper):
             now = monotonic()
             if entry.state is State.CONNECTING:
                 entry.reference = weakref.ref(conn, vacated)
-                self._roster.learned(entry.endpoint, finding, role_of(conn), now)
+                if entry.endpoint.is_at(entry.address):
+                    self._roster.learned(entry.endpoint, finding, role_of(conn), now)
             self._roster.connected(entry, conn, seconds, now)
             due = self._roster.upkeep(now)
         entry.endpoint.opening.discard(conn)
@@ -152,30 +152,6 @@ class Connecting(Keeper):
             entry.endpoint.health.ping_lost(error, now)
             self._roster.fail(entry, conn, Reason.PING_FAILED, now)
             due = self._roster.upkeep(now)
-        self._come_by(due)
-        self.act()
-
-    def _resolve_job(self, endpoint: Endpoint) -> Job:
-        return functools.partial(self._begin_resolve, endpoint)
-
-    def _begin_resolve(self, endpoint: Endpoint) -> None:
-        host = endpoint.host
-        assert host is not None  # noqa: S101 - only what has a name is resolved
-        try:
-            _thread.start_new_thread(self._resolve, (endpoint, host))
-        except RuntimeError as error:  # the process can have no more threads
-            logger.info("pool %r: nobody can resolve: %s", self.name, error)
-
-    def _resolve(self, endpoint: Endpoint, host: str) -> None:
-        """Find out where a name leads now; the body of a short-lived thread."""
-        try:
-            addresses = names.addresses(host)
-        except (OSError, UnicodeError) as error:  # also of a name that cannot be one
-            logger.debug("pool %r: %s: %s", self.name, host, in_one_line(error))
-            return
-        with self._lock:
-            self._roster.resolved(endpoint, addresses)
-            due = self._roster.upkeep(monotonic())
         self._come_by(due)
         self.act()
 

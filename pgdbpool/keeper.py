@@ -40,7 +40,8 @@ class Keeper(ABC):
         name: the pool's.
         settings: the pool's.
         endpoints: makes the endpoints, anew in each forked child.
-        need: what a plain ``connection()`` needs where there are several.
+        need: what a plain ``connection()`` needs where there are several; None: a
+            primary if there is one.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Keeper(ABC):
         name: str,
         settings: Settings,
         endpoints: Callable[[], list[Endpoint]],
-        need: Need,
+        need: Need | None,
     ) -> None:
         self.name = name
         self.settings = settings

@@ -13,6 +13,7 @@ from pgdbpool.census import Census
 from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Entry
+from pgdbpool.endpoint.host import Host
 from pgdbpool.endpoint.need import Need
 from pgdbpool.endpoint.state import Reason, State
 from pgdbpool.settings import Settings
@@ -31,7 +32,8 @@ class Acts(NamedTuple):
     begin_connect: Callable[[Entry], Job]
     close: Callable[[PooledConnection, Reason], Job]
     probe: Callable[[Entry, PooledConnection], Job]
-    resolve: Callable[[Endpoint], Job]
+    resolve: Callable[[Host], Job]
+    visit: Callable[[Endpoint, str], Job]
     warn: Callable[[str], Job]
 
 
@@ -41,7 +43,8 @@ class Planner(Census):
     Args:
         endpoints: the servers.
         settings: the pool's.
-        need: what a plain ``connection()`` needs where there are several.
+        need: what a plain ``connection()`` needs where there are several; None: a
+            primary if there is one.
         acts: make the jobs of what was decided.
 
     Attributes:
@@ -55,7 +58,7 @@ class Planner(Census):
         self,
         endpoints: Sequence[Endpoint],
         settings: Settings,
-        need: Need,
+        need: Need | None,
         acts: Acts,
     ) -> None:
         super().__init__(endpoints, settings, need, self.warn)
@@ -122,7 +125,7 @@ class Planner(Census):
     def _wanted(self, endpoint: Endpoint, waiting: int, now: float) -> int:
         size = len(endpoint.entries)
         room = self.max_size - size
-        if room <= 0:
+        if room <= 0 or endpoint.is_leaving:
             return 0
         connecting = endpoint.count(State.CONNECTING)
         wanted = waiting - connecting

@@ -64,7 +64,8 @@ class ConnectionPool(Caring):
             ]
 
         name = settings.name or f"pool-{next(_numbers)}"
-        super().__init__(name, settings, endpoints, default_need(attributes))
+        need = default_need(attributes, is_one_name=len(each) == 1)
+        super().__init__(name, settings, endpoints, need)
         self._roster.is_open = settings.open
         for callback in tuple(_on_created):
             callback(self)

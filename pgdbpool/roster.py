@@ -36,7 +36,8 @@ class Roster(Planner):
     Args:
         endpoints: the servers.
         settings: the pool's.
-        need: what a plain ``connection()`` needs where there are several.
+        need: what a plain ``connection()`` needs where there are several; None: a
+            primary if there is one.
         acts: make the jobs of what was decided.
 
     Attributes:
@@ -49,7 +50,7 @@ class Roster(Planner):
         self,
         endpoints: Sequence[Endpoint],
         settings: Settings,
-        need: Need,
+        need: Need | None,
         acts: Acts,
     ) -> None:
         super().__init__(endpoints, settings, need, acts)
@@ -333,6 +334,8 @@ class Roster(Planner):
             self._come_too_late(entry, conn)
             return
         endpoint.health.connected()
+        if not endpoint.is_at(entry.address):  # it was opened before that was known
+            entry.expire(Reason.MOVED)
         self.give(entry, conn, now)
         if not self.is_single:
             self.serve(now)

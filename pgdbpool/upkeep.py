@@ -8,15 +8,14 @@ from typing import Final
 
 from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Entry
-from pgdbpool.endpoint.names import ANSWERS, INTERVAL
 from pgdbpool.endpoint.state import Reason, State
-from pgdbpool.roster import Roster
+from pgdbpool.whereabouts import PlacedRoster
 
 # Upkeep does not come more often, whatever is due.
 SHORTEST_PAUSE: Final = 0.01
 
 
-class TendedRoster(Roster):
+class TendedRoster(PlacedRoster):
     """A roster that is looked after; the pool's lock guards it."""
 
     def connect_failed(self, entry: Entry, error: BaseException, now: float) -> None:
@@ -43,7 +42,7 @@ class TendedRoster(Roster):
         due.append(self.refusal_due(now))
         if not self.is_single:
             due.append(self._probe(now))
-        due += [self._resolve(endpoint, now) for endpoint in self.endpoints]
+        due.append(self.resolve(now))
         # What is due by now has been done, or is not to be had any sooner.
         return max(min(due), now + SHORTEST_PAUSE)
 
@@ -63,26 +62,6 @@ class TendedRoster(Roster):
             if endpoint.shelf and endpoint.standing.probe_at <= now:
                 self.probe(endpoint.shelf[-1])
         return self.monitor.next_probe()
-
-    def _resolve(self, endpoint: Endpoint, now: float) -> float:
-        """Have a name resolved again that connections came by; return when next."""
-        if not any(entry.address for entry in endpoint.entries):
-            return math.inf
-        if endpoint.resolve_at <= now:
-            if endpoint.resolve_at:
-                self.jobs.append(self._acts.resolve(endpoint))
-            endpoint.resolve_at = now + INTERVAL
-        return endpoint.resolve_at
-
-    def resolved(self, endpoint: Endpoint, addresses: frozenset[str]) -> None:
-        """Let go what was opened to an address that the name leads to no more."""
-        endpoint.answers.append(addresses)
-        if len(endpoint.answers) < ANSWERS:
-            return
-        living = frozenset[str]().union(*endpoint.answers)
-        for entry in endpoint.entries:
-            if entry.address is not None and entry.address not in living:
-                entry.expire(Reason.MOVED)
 
     def _look_after(self, entry: Entry, now: float) -> float:
         """Retire one entry if it is due, else return when it will be."""

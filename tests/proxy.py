@@ -38,12 +38,18 @@ class Proxy:
 
     Args:
         port: Where the server listens on 127.0.0.1.
+        at: Where to listen; without one on a free port of 127.0.0.1.
         tls: Makes the proxy accept TLS, and speak plainly to the server.
     """
 
-    def __init__(self, port: int, *, tls: ssl.SSLContext | None = None) -> None:
-        self.host = HOST
-        self.port = free_port()
+    def __init__(
+        self,
+        port: int,
+        *,
+        at: tuple[str, int] | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.host, self.port = at or (HOST, free_port())
         self.target = (HOST, port)
         self.tls = tls
         self.mode = Mode.PASS
@@ -77,7 +83,7 @@ class Proxy:
         self.latency = 0.0
         self.mode = Mode.PASS
         if self._listener is None:
-            self._listener = listener = socket.create_server((HOST, self.port))
+            self._listener = listener = socket.create_server((self.host, self.port))
             self._acceptor = threading.Thread(
                 target=self._accept, args=(listener,), name="proxy-acceptor"
             )

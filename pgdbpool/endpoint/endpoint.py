@@ -8,7 +8,7 @@ import math
 import os
 import random
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import psycopg2
@@ -18,8 +18,9 @@ from pgdbpool.endpoint.connection import PooledConnection, pooled
 from pgdbpool.endpoint.entry import Entry
 from pgdbpool.endpoint.gate import gate
 from pgdbpool.endpoint.health import Health
+from pgdbpool.endpoint.host import Host
 from pgdbpool.endpoint.multiplexed import MultiplexedConnection
-from pgdbpool.endpoint.names import ANSWERS, name_of
+from pgdbpool.endpoint.names import name_of
 from pgdbpool.endpoint.preparing import prepare
 from pgdbpool.endpoint.standing import Standing
 from pgdbpool.endpoint.state import State, move
@@ -60,9 +61,10 @@ class Endpoint:
 
     Attributes:
         name: host and port, for messages.
-        host: the name that is resolved at each connect; None if there is none.
-        answers: the addresses it had, each time it was resolved, the latest few.
-        resolve_at: when to resolve it again, monotonic seconds.
+        host: the name that leads to it, with others of that name; None without one.
+        addresses: which of the name's are its own; empty: whichever libpq finds.
+        is_alone: whether the pool has no other endpoint.
+        is_leaving: its name leads to it no more; it goes with its last connection.
         generation: entries of an older one must go.
         entries: all that are not closed.
         shelf: the connections of the idle ones, newest last; it owns them.
@@ -79,6 +81,7 @@ class Endpoint:
         weight: float = 1.0,
     ) -> None:
         self.weight = weight
+        self._factories = factories
         self._params = safe_params(params)
         self._connection_class = pooled(
             factories.get("connection_factory"), CLASSES[settings.via]
@@ -86,7 +89,10 @@ class Endpoint:
         self._cursor_factory = factories.get("cursor_factory")
         self._settings = settings
         self.name = endpoint_name(self._params)
-        self.host = name_of(self._params)
+        name = name_of(self._params)
+        self.host = None if name is None else Host(name)
+        self.addresses: frozenset[str] = frozenset()
+        self.is_alone = self.is_leaving = False
         # How long a connect may take before its entry is taken back.
         self.connect_limit = connect_limit(self._params)
         self.wants_primary = self._params.get("target_session_attrs") in (
@@ -99,8 +105,6 @@ class Endpoint:
         self.shelf: deque[PooledConnection] = deque()
         self.health = Health()
         self.standing = Standing()
-        self.resolve_at = 0.0
-        self.answers: deque[frozenset[str]] = deque(maxlen=ANSWERS)
         # Not guarded: connections that are not in their entry yet, for a fork.
         self.opening: set[PooledConnection] = set()
 
@@ -136,14 +140,56 @@ class Endpoint:
         entry.reference = None
         self.entries.discard(entry)
 
-    def connect(self) -> PooledConnection:
+    def sibling(self) -> "Endpoint":
+        """Return another endpoint of the same name."""
+        other = Endpoint(self._params, self._factories, self._settings, self.weight)
+        other.host = self.host
+        return other
+
+    def settle(self, addresses: frozenset[str], *, is_only: bool) -> None:
+        """Be the server at these addresses, of all that the name has.
+
+        Args:
+            addresses: where; empty for wherever libpq finds one.
+            is_only: the name has no other server.
+        """
+        self.addresses = addresses
+        self.name = endpoint_name(self._params)
+        if addresses and not is_only:
+            host, _, port = self.name.rpartition(":")
+            self.name = f"{host}({min(addresses)}):{port}"
+        self.connect_limit = connect_limit({**self._params, **self._place(addresses)})
+
+    def is_at(self, address: str | None) -> bool:
+        """Whether what was opened to an address is one of its own."""
+        return not self.addresses or address is None or address in self.addresses
+
+    def _place(self, addresses: Collection[str]) -> dict[str, str]:
+        """Return libpq's parameters for some of the name's addresses."""
+        if not addresses or self.host is None:
+            return {}
+        place = {
+            "host": ",".join([self.host.name] * len(addresses)),
+            "hostaddr": ",".join(sorted(addresses)),
+        }
+        if not self.is_alone:
+            place["target_session_attrs"] = "any"  # the pool sees to that
+        return place
+
+    def connect(self, address: str | None = None) -> PooledConnection:
         """Open a connection and make it ready to be held. Blocks.
+
+        Args:
+            address: to that one of the name's addresses, whoever is there.
 
         Raises:
             psycopg2.Error: the server cannot be reached or refuses.
             Exception: whatever ``configure`` raised.
         """
-        params = dict(self._params)
+        at = self.addresses if address is None else (address,)
+        params = {**self._params, **self._place(at)}
+        if address is not None:
+            params["target_session_attrs"] = "any"
         if identity.token() or "application_name" in params:
             params["application_name"] = identity.application_name(params)
         else:

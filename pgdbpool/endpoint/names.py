@@ -12,10 +12,6 @@ from psycopg2 import extensions as driver
 # How often a name that connections were opened by is resolved again, seconds.
 INTERVAL: Final = 10.0
 
-# An address has vanished when it is in none of so many answers: a name of several
-# servers may give another one each time.
-ANSWERS: Final = 6
-
 
 def name_of(params: Mapping[str, str]) -> str | None:
     """Return the name that libpq resolves at each connect, None if there is none."""

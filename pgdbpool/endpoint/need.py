@@ -14,17 +14,19 @@ class Need(enum.Enum):
     PREFER_STANDBY = "prefer-standby"
 
 
-def default_need(attributes: str | None) -> Need:
+def default_need(attributes: str | None, *, is_one_name: bool) -> Need | None:
     """Return what a plain ``connection()`` needs in a pool of several endpoints.
 
     Args:
         attributes: ``target_session_attrs``; without one it is the primary.
+        is_one_name: what leads to one server leads to any: with neither, it is the
+            primary only if there is one, None.
 
     Raises:
         SettingsError: libpq knows no such value.
     """
     if attributes is None:
-        return Need.PRIMARY
+        return None if is_one_name else Need.PRIMARY
     # Which differ only where an administrator made a primary read only.
     known = {"read-write": "primary", "read-only": "standby"}
     try:

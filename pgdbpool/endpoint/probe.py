@@ -7,6 +7,7 @@ from psycopg2 import extensions as driver
 
 from pgdbpool.endpoint import session
 from pgdbpool.endpoint.connection import PooledConnection
+from pgdbpool.endpoint.host import Presence
 from pgdbpool.endpoint.standing import Finding, Role
 
 # The first eight digits of a WAL file's name are its timeline (manual, "Backup
@@ -21,6 +22,9 @@ PROBE = (
 ROLE = "SELECT pg_is_in_recovery()"
 
 ROLES = {"on": Role.STANDBY, "off": Role.PRIMARY}
+
+# To the microsecond, and the same for all of its sessions.
+STARTED = "SELECT extract(epoch FROM pg_postmaster_start_time())::text"
 
 WRITTEN = "SELECT pg_current_wal_insert_lsn() - '0/0'"
 
@@ -53,6 +57,17 @@ def probe(conn: PooledConnection) -> Finding:
         None if timeline is None else int(timeline, 16),
         seconds,
     )
+
+
+def presence(conn: PooledConnection) -> Presence:
+    """Ask which server it is, and for what `probe` does. Blocks for two round trips.
+
+    Raises:
+        psycopg2.Error: it does not answer.
+    """
+    row = session.execute_alone(conn, STARTED)
+    assert row is not None  # noqa: S101 - it always has a row
+    return Presence(str(row[0]), probe(conn))
 
 
 def written(conn: PooledConnection) -> int | None:

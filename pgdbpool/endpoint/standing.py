@@ -45,6 +45,7 @@ class Standing:
     Attributes:
         role: as last heard; None until there was a connection.
         role_since: since when, monotonic seconds.
+        was_primary: it has been heard to be the primary.
         is_known: probed since it was last lost; only then it may be the primary.
         position, timeline: as last found.
         lag: how many seconds its data are behind the primary's; None: unknown.
@@ -71,11 +72,13 @@ class Standing:
         "role_since",
         "round_trip",
         "timeline",
+        "was_primary",
     )
 
     def __init__(self) -> None:
         self.role: Role | None = None
         self.role_since = 0.0
+        self.was_primary = False
         self.is_known = False
         self.position: int | None = None
         self.timeline: int | None = None
@@ -91,6 +94,7 @@ class Standing:
         """Take note of the role that a session reports."""
         if role is not self.role:
             self.role, self.role_since = role, now
+            self.was_primary |= role is Role.PRIMARY
             self.lag = self.lag_bytes = None
 
     def found(self, finding: Finding, now: float) -> None:

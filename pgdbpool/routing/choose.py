@@ -40,20 +40,17 @@ class Chooser:
     """The choice among the endpoints of one pool.
 
     Args:
-        endpoints: the servers.
         settings: the pool's.
-        monitor: what is known of them.
-        need: what a plain ``connection()`` needs.
+        monitor: what is known of the servers.
+        need: what a plain ``connection()`` needs; None: a primary if there is one.
     """
 
     def __init__(
         self,
-        endpoints: Sequence[Endpoint],
         settings: Settings,
         monitor: Monitor,
-        need: Need,
+        need: Need | None,
     ) -> None:
-        self._endpoints = tuple(endpoints)
         self._monitor = monitor
         self._need = need
         self._max_lag = settings.max_lag
@@ -67,18 +64,18 @@ class Chooser:
 
     def need_of(self, hold: Hold) -> Need:
         """Return what a hold needs of its server."""
-        return hold.need or self._need
+        return hold.need or self._need or self._monitor.need
 
     def order(self, hold: Hold, now: float) -> Iterator[Endpoint]:
         """Yield the endpoints that may serve a hold, the best first."""
-        need = hold.need or self._need
+        need = hold.need or self._need or self._monitor.need
         primary = self._monitor.primary
         if need is Need.PRIMARY:
             if primary is not None:
                 yield primary
             return
         if need is Need.ANY:
-            yield from self._some(self._endpoints, hold, now)
+            yield from self._some(self._monitor.endpoints, hold, now)
             return
         is_served = False
         for endpoint in self._some(self._monitor.standbys, hold, now):
@@ -105,7 +102,7 @@ class Chooser:
 
     def serves(self, endpoint: Endpoint, hold: Hold, now: float) -> bool:
         """Whether a connection that became available may be given to a hold."""
-        need = hold.need or self._need
+        need = hold.need or self._need or self._monitor.need
         is_primary = endpoint is self._monitor.primary
         if need is Need.PRIMARY:
             return is_primary

@@ -26,7 +26,7 @@ def endpoint_params(
 ) -> tuple[list[Params], dict[str, type], str | None]:
     """Return the parameters of each endpoint, psycopg2's factories, and the need.
 
-    The need is ``target_session_attrs``, which with one endpoint libpq sees to.
+    The need is ``target_session_attrs``, which with one server libpq sees to.
 
     Raises:
         SettingsError: a DSN does not parse, or together they are no cluster.
@@ -58,14 +58,13 @@ def _placed(base: list[Params], endpoints: Sequence[str]) -> list[Params]:
 
 
 def _wanted(found: list[Params]) -> str | None:
-    """Take from libpq's parameters which of several servers is wanted."""
-    if len(found) == 1:
-        return None
-    given = {params.pop(ATTRIBUTES, None) for params in found}
+    """Return which of several servers is wanted; no libpq is to choose among them."""
+    given = {params.get(ATTRIBUTES) for params in found}
     if len(given) > 1:
         raise SettingsError(f"conninfo: the DSNs differ in {ATTRIBUTES}")
-    for params in found:
-        params[ATTRIBUTES] = "any"  # or PGTARGETSESSIONATTRS would say
+    if len(found) > 1:
+        for params in found:
+            params[ATTRIBUTES] = "any"  # or PGTARGETSESSIONATTRS would say
     return given.pop() or os.environ.get("PGTARGETSESSIONATTRS")
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from pgdbpool.endpoint.endpoint import Endpoint
+from pgdbpool.endpoint.need import Need
 from pgdbpool.endpoint.standing import Finding, Role
 from pgdbpool.endpoint.state import State
 
@@ -36,22 +37,30 @@ class Monitor:
         tell: what to do with a warning; called with the pool's lock held.
 
     Attributes:
+        endpoints: its servers.
         primary: the endpoint that writes go to; None while none is known.
         standbys: the endpoints that are standbys, in the user's order.
+        need: what serves who did not say: a primary if any was ever one, else anybody.
         leaderless_since: since when there has been no primary, monotonic seconds.
     """
 
     def __init__(self, endpoints: Sequence[Endpoint], tell: Tell) -> None:
-        self._endpoints = endpoints
+        self.endpoints = tuple(endpoints)
         self._tell = tell
         self.primary: Endpoint | None = None
         self.standbys: tuple[Endpoint, ...] = ()
+        self.need = Need.ANY
         self.leaderless_since: float | None = None
         self._highest_timeline = 0
         self._doubted: set[tuple[str, int | None]] = set()
-        # When the primary was where; both grow.
+        # When the primary was where, and without one who was furthest; both grow.
         self._times: deque[float] = deque(maxlen=HISTORY)
         self._positions: deque[int] = deque(maxlen=HISTORY)
+
+    def regroup(self, endpoints: Sequence[Endpoint], now: float) -> None:
+        """Take note that these are the servers from now on."""
+        self.endpoints = tuple(endpoints)
+        self._elect(now)
 
     # Facts.
 
@@ -72,6 +81,8 @@ class Monitor:
                     self._ask_again(standby, now)
         elif finding.role is Role.STANDBY:
             self._measure_lag(endpoint, now)
+            if self.primary is None and all(map(_is_met, self.endpoints)):
+                self._follow_furthest(now)
         standing.probe_at = now + self._interval()
 
     def heard(self, endpoint: Endpoint, role: Role, now: float) -> None:
@@ -90,7 +101,7 @@ class Monitor:
         self._elect(now)
 
     def _elect(self, now: float) -> None:
-        claimants = [e for e in self._endpoints if _claims(e)]
+        claimants = [e for e in self.endpoints if _claims(e)]
         timelines = [e.standing.timeline or 0 for e in claimants]
         self._highest_timeline = max([self._highest_timeline, *timelines])
         chosen = [
@@ -99,8 +110,10 @@ class Monitor:
         if self.primary not in chosen:
             self.primary = chosen[0] if chosen else None
         self.standbys = tuple(
-            e for e in self._endpoints if e.standing.role is Role.STANDBY
+            e for e in self.endpoints if e.standing.role is Role.STANDBY
         )
+        was_primary = any(e.standing.was_primary for e in self.endpoints)
+        self.need = Need.PRIMARY if was_primary else Need.ANY
         if self.primary is not None:
             self.leaderless_since = None
         elif self.leaderless_since is None:
@@ -126,6 +139,14 @@ class Monitor:
         )
 
     # Lag.
+
+    def _follow_furthest(self, now: float) -> None:
+        """Measure by who is furthest, as long as there is no primary to measure by."""
+        furthest = max(standby.standing.position or 0 for standby in self.standbys)
+        if not self._positions or furthest > self._positions[-1]:
+            self._note_position(furthest, now)
+            for standby in self.standbys:
+                self._measure_lag(standby, now)
 
     def _note_position(self, position: int, now: float) -> None:
         while self._positions and position < self._positions[-1]:
@@ -166,15 +187,20 @@ class Monitor:
 
     def hurry(self, now: float) -> None:
         """Ask all at once, for there is no primary."""
-        for endpoint in self._endpoints:
+        for endpoint in self.endpoints:
             standing = endpoint.standing
             if not endpoint.count(State.RESERVED):  # else it is being asked
                 standing.probe_at = min(standing.probe_at, now + SHORT_INTERVAL)
 
     def next_probe(self) -> float:
         """Return when the next endpoint that has an idle connection is to be asked."""
-        due = (e.standing.probe_at for e in self._endpoints if e.shelf)
+        due = (e.standing.probe_at for e in self.endpoints if e.shelf)
         return min(due, default=math.inf)
+
+
+def _is_met(endpoint: Endpoint) -> bool:
+    """Whether a server has said who it is, or cannot be reached to say so."""
+    return endpoint.standing.role is not None or endpoint.health.is_down
 
 
 def _claims(endpoint: Endpoint) -> bool:

@@ -43,7 +43,7 @@ class ScriptedCluster(ScriptedRoster):
     def __init__(
         self,
         *hosts: str,
-        need: Need = Need.PRIMARY,
+        need: Need | None = Need.PRIMARY,
         is_met: bool = True,
         **given: object,
     ) -> None:

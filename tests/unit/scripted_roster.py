@@ -14,6 +14,7 @@ from typing import Any, cast
 from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Entry, Hold
+from pgdbpool.endpoint.host import Host
 from pgdbpool.endpoint.need import Need
 from pgdbpool.endpoint.state import Reason, State
 from pgdbpool.planning import Acts, Job
@@ -62,10 +63,13 @@ class ScriptedRoster(TendedRoster):
         closed: the connections that were closed, and why.
         warnings: what an operator is told.
         probes: what was reserved to ask a server with.
-        resolving: the endpoints whose name was to be resolved.
+        resolving: the names that were to be resolved.
+        visiting: the addresses that were to be visited at.
     """
 
-    def __init__(self, *hosts: str, need: Need = Need.ANY, **given: object) -> None:
+    def __init__(
+        self, *hosts: str, need: Need | None = Need.ANY, **given: object
+    ) -> None:
         settings = Settings.of("", given)
         endpoints = [
             Endpoint({"host": host, "connect_timeout": "5"}, {}, settings)
@@ -81,12 +85,14 @@ class ScriptedRoster(TendedRoster):
             self._write_down,
             self._ask,
             self._look_up,
+            self._visit,
             self._write_warning,
         )
         super().__init__(endpoints, settings, need, acts)
         self.is_open = True
         self.now = START
-        self.resolving: list[Endpoint] = []
+        self.resolving: list[Host] = []
+        self.visiting: list[str] = []
         self.begun: deque[Entry] = deque()
         self.closed: list[tuple[FakeConnection, Reason]] = []
 
@@ -104,8 +110,11 @@ class ScriptedRoster(TendedRoster):
     def _ask(self, entry: Entry, conn: PooledConnection) -> Job:
         return functools.partial(self.probes.append, (entry, conn))
 
-    def _look_up(self, endpoint: Endpoint) -> Job:
-        return functools.partial(self.resolving.append, endpoint)
+    def _look_up(self, host: Host) -> Job:
+        return functools.partial(self.resolving.append, host)
+
+    def _visit(self, _endpoint: Endpoint, address: str) -> Job:
+        return functools.partial(self.visiting.append, address)
 
     def _write_warning(self, text: str) -> Job:
         return functools.partial(self.warnings.append, text)

@@ -61,7 +61,7 @@ class Choice:
         self.monitor.found(self.primary, primary_at(POSITION), self.now)
         for standby in self.standbys:
             self.monitor.found(standby, standby_at(POSITION), self.now)
-        self.chooser = Chooser(self.endpoints, settings, self.monitor, need)
+        self.chooser = Chooser(settings, self.monitor, need)
 
     def order(self, hold: Hold) -> list[Endpoint]:
         """Return who may serve a hold, the best first."""

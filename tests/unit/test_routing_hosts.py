@@ -132,7 +132,7 @@ def test_one_server_is_left_as_it_was_given() -> None:
         {"host": "db1", "port": "5433", "target_session_attrs": "read-write"}
     ]
     assert params_of("") == [{}]
-    assert need_of(dsn) is None
+    assert need_of(dsn) == "read-write"
 
 
 # The environment.
@@ -299,7 +299,7 @@ def test_with_several_the_environment_may_say_which(
 
     assert need_of("host=db1,db2") == "standby"
     assert need_of("host=db1,db2 target_session_attrs=any") == "any"
-    assert need_of("host=db1") is None
+    assert need_of("host=db1") == "standby"
     assert {p["target_session_attrs"] for p in params_of("host=db1,db2")} == {"any"}
     assert params_of("host=db1") == [{"host": "db1"}]
 
@@ -327,7 +327,9 @@ def test_the_words_of_libpq_are_what_a_caller_needs(
     attributes: str | None, need: Need
 ) -> None:
     """Without one it is the primary."""
-    assert default_need(attributes) is need
+    assert default_need(attributes, is_one_name=False) is need
+    by_name = default_need(attributes, is_one_name=True)
+    assert by_name is (None if attributes is None else need)
 
 
 def test_a_word_that_libpq_does_not_have_is_refused() -> None:

@@ -361,8 +361,8 @@ def test_after_a_promotion_to_a_lower_position_lag_is_measured_anew() -> None:
     assert (third.standing.lag, third.standing.lag_bytes) == (3.0, 20)
 
 
-def test_without_a_primarys_position_lag_is_unknown() -> None:
-    """And as soon as there is one it is known of all."""
+def test_before_the_primary_has_answered_lag_is_unknown() -> None:
+    """And as soon as it has, it is known of all."""
     watched = Watched()
     primary, second, third = watched.endpoints
     watched.found(second, standby_at(100))
@@ -373,6 +373,27 @@ def test_without_a_primarys_position_lag_is_unknown() -> None:
 
     assert (second.standing.lag, second.standing.lag_bytes) == (0.0, 0)
     assert third.standing.lag_bytes == 10
+
+
+def test_where_no_primary_can_be_lag_is_behind_who_is_furthest() -> None:
+    """So that a pool of standbys, or one made in an outage, can read."""
+    watched = Watched()
+    primary, second, third = watched.endpoints
+    primary.health.connect_failed(OSError("refused"), watched.now)
+    watched.found(second, standby_at(90))
+    watched.found(third, standby_at(80))
+    assert second.standing.lag == 0.0
+    assert third.standing.lag is None
+
+    watched.now += 1.0
+    watched.found(third, standby_at(100))
+    assert (second.standing.lag, second.standing.lag_bytes) == (1.0, 10)
+    assert (third.standing.lag, third.standing.lag_bytes) == (0.0, 0)
+
+    watched.now += 1.0
+    watched.found(primary, primary_at(95, timeline=2))
+    watched.found(second, standby_at(95))
+    assert (second.standing.lag, second.standing.lag_bytes) == (0.0, 0)
 
 
 def test_a_standby_that_tells_no_position_has_an_unknown_lag() -> None:
