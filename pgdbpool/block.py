@@ -1,35 +1,44 @@
 """A connection for the time of a ``with`` block."""
 
 import sys
+from collections.abc import Callable
 from time import monotonic
-from types import TracebackType
-from typing import ClassVar
+from types import FrameType, TracebackType
 
 from pgdbpool.endpoint import session
 from pgdbpool.endpoint.connection import PooledConnection
-from pgdbpool.endpoint.entry import Hold, Reading, StrictReading
+from pgdbpool.endpoint.entry import Hold
 from pgdbpool.holding import Holding
 from pgdbpool.releasing import leaves_usable
 
 _caller = sys._getframe  # noqa: SLF001 - the one way to learn who acquires
 
 
+# Makes a hold: since when, where, for which request, whether it is a block.
+Kind = Callable[[float, FrameType, str | None, bool], Hold]
+
+
 class Block:
-    """A connection for the time of a ``with`` block: `ConnectionPool.connection`."""
+    """A connection for the time of a ``with`` block: `ConnectionPool.connection`.
 
-    __slots__ = ("_conn", "_hold", "_pool", "_timeout")
+    Args:
+        pool: the pool.
+        timeout: seconds; None for the pool's.
+        kind: of the hold.
+    """
 
-    kind: ClassVar[type[Hold]] = Hold
+    __slots__ = ("_conn", "_hold", "_kind", "_pool", "_timeout")
 
-    def __init__(self, pool: Holding, timeout: float | None) -> None:
+    def __init__(self, pool: Holding, timeout: float | None, kind: Kind) -> None:
         self._pool = pool
         self._timeout = timeout
+        self._kind = kind
 
     def __enter__(self) -> PooledConnection:
         """Acquire. Blocks; raises what `Holding.acquire` raises."""
         conn = None
         try:
-            hold = self.kind(monotonic(), _caller(1), None, True)
+            hold = self._kind(monotonic(), _caller(1), None, True)
             conn = self._conn = self._pool.serve(hold, self._timeout)
             self._hold = conn.hold
         except BaseException:
@@ -58,19 +67,3 @@ class Block:
             self._pool.release(conn, hold, keep=leaves_usable(failure))
             raise
         self._pool.release(conn, hold, keep=error is None or leaves_usable(error))
-
-
-class ReadingBlock(Block):
-    """The same for ``read_only=True``."""
-
-    __slots__ = ()
-
-    kind = Reading
-
-
-class StrictBlock(Block):
-    """The same for ``strict=True``."""
-
-    __slots__ = ()
-
-    kind = StrictReading

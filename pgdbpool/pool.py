@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
-from pgdbpool.block import Block, ReadingBlock, StrictBlock
+from pgdbpool.block import Block
 from pgdbpool.care import Caring
 from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.endpoint import Endpoint, endpoint_name
@@ -18,6 +18,7 @@ from pgdbpool.endpoint.snapshot import EndpointState
 from pgdbpool.endpoint.state import Reason, State
 from pgdbpool.errors import SettingsError
 from pgdbpool.keeper import all_keepers
+from pgdbpool.reading import read
 from pgdbpool.routing.hosts import endpoint_params, weights_of
 from pgdbpool.settings import Settings, SettingsDict
 from pgdbpool.stats import Stats
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 _caller = sys._getframe  # noqa: SLF001 - the one way to learn who acquires
 _numbers = itertools.count(1)
-_Kind = TypeVar("_Kind")
+_T = TypeVar("_T")
 
 
 class ConnectionPool(Caring):
@@ -185,10 +186,8 @@ class ConnectionPool(Caring):
         Raises:
             SettingsError: ``strict`` without ``read_only``.
         """
-        if read_only or strict:
-            kind = _read_only(read_only, StrictBlock if strict else ReadingBlock)
-            return kind(self, timeout)
-        return Block(self, timeout)
+        kind = _reading(read_only, strict) if read_only or strict else Hold
+        return Block(self, timeout, kind)
 
     def getconn(
         self,
@@ -207,10 +206,34 @@ class ConnectionPool(Caring):
             PoolTimeout: there was none in time; its subclass says why.
             PoolClosed, TooManyRequests: as their names say.
         """
-        if read_only or strict:
-            kind = _read_only(read_only, StrictReading if strict else Reading)
-            return self.serve(kind(monotonic(), _caller(1), None, False), timeout)
-        return self.serve(Hold(monotonic(), _caller(1), None, False), timeout)
+        kind = _reading(read_only, strict) if read_only or strict else Hold
+        return self.serve(kind(monotonic(), _caller(1), None, False), timeout)
+
+    def read(
+        self,
+        function: Callable[[PooledConnection], _T],
+        timeout: float | None = None,
+        *,
+        strict: bool = False,
+    ) -> _T:
+        """Return what a function reads, run again where its server fails it.
+
+        It is called with a connection as of ``connection(read_only=True)``. When that
+        is lost, or a standby cancels it because it is in the way of replaying, the
+        function is called once more with one of another server, and if that fails it
+        too with one of the primary. So it may be called three times, and must take
+        what it needs from its cursors before it returns.
+
+        Args:
+            function: reads; every other error it raises is passed on.
+            timeout: seconds for each acquire; None for the pool's.
+            strict: never from the primary.
+
+        Raises:
+            PoolError: as `getconn`.
+            psycopg2.Error: the last server failed it too.
+        """
+        return read(self, _caller(1), function, timeout, strict=strict)
 
     def putconn(self, conn: PooledConnection) -> None:
         """Release what `getconn` gave: roll back, make clean, pass on.
@@ -305,10 +328,10 @@ class ConnectionPool(Caring):
                 shut_down(conn)
 
 
-def _read_only(read_only: object, kind: type[_Kind]) -> type[_Kind]:
+def _reading(read_only: object, strict: object) -> type[Hold]:
     if not read_only:
         raise SettingsError("strict: is for read_only=True only")
-    return kind
+    return StrictReading if strict else Reading
 
 
 def all_pools() -> list[ConnectionPool]:

@@ -10,6 +10,12 @@ CHOOSE = "routing/choose.py"
 
 SEVERAL_SERVERS = [
     Fault(
+        "routing/choose.py",
+        "if endpoint is hold.avoided:",
+        "if False:",
+        "what is read again is read elsewhere",
+    ),
+    Fault(
         HOSTS,
         "if len(ports) not in (0, 1, number):",
         "if len(ports) > number:",

@@ -32,12 +32,14 @@ class Hold:
         has_committed: something may have been committed in it.
         need: which servers may serve it; None: the pool's default.
         after: how far a standby that serves it must have replayed, bytes of WAL.
+        avoided: a standby that must not serve it.
         is_reading: its transactions are READ ONLY.
     """
 
     entry: "Entry"
     need: ClassVar["Need | None"] = None
     after: ClassVar[int | None] = None
+    avoided: ClassVar["Endpoint | None"] = None
     is_reading: ClassVar[bool] = False
 
     __slots__ = (
@@ -110,6 +112,32 @@ class StrictReading(Reading):
     need = Need.STANDBY
 
     __slots__ = ()
+
+
+class ReadingElsewhere(Reading):
+    """A hold that reads what another server may have failed to let it read.
+
+    Args:
+        since, frame, request, is_block: as of `Hold`.
+        need: which servers may serve it.
+        avoided: which standby may not; None: each may.
+    """
+
+    __slots__ = ("avoided", "need")
+
+    def __init__(
+        self,
+        since: float,
+        frame: FrameType,
+        request: str | None,
+        is_block: bool,  # noqa: FBT001 - as `Hold`
+        *,
+        need: Need,
+        avoided: "Endpoint | None",
+    ) -> None:
+        super().__init__(since, frame, request, is_block)
+        self.need = need  # type: ignore[misc] # a slot
+        self.avoided = avoided  # type: ignore[misc] # a slot
 
 
 def _place(code: CodeType, instruction: int) -> str:

@@ -127,6 +127,8 @@ class Chooser:
             after = hold.after
             if after is not None and (standing.position or 0) < after:
                 return False
+            if endpoint is hold.avoided:
+                return False
         return _is_admitted(endpoint, now)
 
     # Policies: one endpoint of at least one.

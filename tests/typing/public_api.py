@@ -16,6 +16,11 @@ from pgdbpool import (
 from pgdbpool.wsgi.rules import Environ, StartResponse
 
 
+def count(conn: PooledConnection) -> int:
+    """Read something."""
+    return conn.closed
+
+
 def configure(conn: PooledConnection) -> None:
     """Be a hook."""
 
@@ -49,6 +54,7 @@ def use() -> None:
     assert_type(pool.endpoints[0].role, Role | None)
     with pool.connection(read_only=True) as reading:
         assert_type(reading, PooledConnection)
+    assert_type(pool.read(count, strict=True), int)
     kept = ReadYourWrites(["new key", "old key"], header="X-Written", max_age=5.0)
     reads = PoolMiddleware(app, pool, read_methods=("GET",), read_your_writes=kept)
     assert_type(reads, PoolMiddleware)

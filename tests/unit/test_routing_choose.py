@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from pgdbpool.endpoint.endpoint import Endpoint
-from pgdbpool.endpoint.entry import Hold, Reading, StrictReading
+from pgdbpool.endpoint.entry import Hold, Reading, ReadingElsewhere, StrictReading
 from pgdbpool.endpoint.need import Need
 from pgdbpool.endpoint.standing import FEWEST_PINGS
 from pgdbpool.endpoint.state import State
@@ -155,6 +155,25 @@ def test_reads_go_to_the_primary_when_no_standby_qualifies() -> None:
     assert choice.chooser.serves(choice.primary, READING, choice.now)
     assert choice.order(STRICT) == []
     assert not choice.chooser.serves(choice.primary, STRICT, choice.now)
+
+
+def test_what_is_read_again_is_read_elsewhere() -> None:
+    """By another standby, and by the primary when there is none."""
+    choice = Choice()
+    first, *others = choice.standbys
+
+    def again(need: Need) -> ReadingElsewhere:
+        return ReadingElsewhere(START, FRAME, None, True, need=need, avoided=first)
+
+    hold = again(Need.PREFER_STANDBY)
+    assert set(choice.order(hold)) == set(others)
+    assert not choice.chooser.serves(first, hold, choice.now)
+    assert choice.order(again(Need.PRIMARY)) == [choice.primary]
+
+    for standby in others:
+        standby.health.connect_failed(REFUSED, choice.now)
+    assert choice.order(hold) == [choice.primary]
+    assert choice.order(again(Need.STANDBY)) == []
 
 
 def test_reads_go_on_without_a_primary() -> None:

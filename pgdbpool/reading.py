@@ -1,0 +1,112 @@
+"""A function that reads, run again when its server could not let it finish.
+
+A standby cancels whoever is in the way of replaying (manual, "Handling Query
+Conflicts"), and any server can be lost. What only reads can begin anew.
+"""
+
+import logging
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Final, TypeVar
+
+import psycopg2
+
+from pgdbpool.block import Block, Kind
+from pgdbpool.endpoint.connection import PooledConnection
+from pgdbpool.endpoint.endpoint import Endpoint
+from pgdbpool.endpoint.entry import Hold, ReadingElsewhere
+from pgdbpool.endpoint.health import in_one_line
+from pgdbpool.endpoint.need import Need
+from pgdbpool.errors import CommitUnknown
+from pgdbpool.holding import Holding
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# How a standby cancels: serialization_failure, deadlock_detected.
+CONFLICTS: Final = ("40001", "40P01")
+
+
+def read(
+    pool: Holding,
+    frame: FrameType,
+    function: Callable[[PooledConnection], T],
+    timeout: float | None,
+    *,
+    strict: bool,
+) -> T:
+    """Run a function that reads, at most three times; see `ConnectionPool.read`.
+
+    Args:
+        pool: the pool.
+        frame: who asks.
+        function: what to run.
+        timeout: seconds for each acquire; None for the pool's.
+        strict: never on the primary.
+    """
+    need = Need.STANDBY if strict else Need.PREFER_STANDBY
+    attempt = Attempt(pool, timeout, _elsewhere(frame, need, None))
+    for following in (need, need if strict else Need.PRIMARY):
+        try:
+            with attempt as conn:
+                return function(conn)
+        except psycopg2.Error as error:
+            if not attempt.can_begin_anew(error):
+                raise
+            logger.info("pool %r: reads once more: %s", pool.name, in_one_line(error))
+        attempt = Attempt(pool, timeout, _elsewhere(frame, following, attempt.endpoint))
+    with attempt as conn:
+        return function(conn)
+
+
+class Attempt(Block):
+    """One run of a function that reads.
+
+    Attributes:
+        endpoint: where; None: nobody served it.
+    """
+
+    __slots__ = ("_is_lost", "endpoint")
+
+    endpoint: Endpoint | None
+
+    def __enter__(self) -> PooledConnection:
+        """Acquire."""
+        self.endpoint = None
+        conn = super().__enter__()
+        self.endpoint = conn.entry.endpoint
+        return conn
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Release, which closes what was lost."""
+        self._is_lost = self._conn.closed > 1
+        super().__exit__(kind, error, trace)
+
+    def can_begin_anew(self, error: psycopg2.Error) -> bool:
+        """Whether an error is the server's failure, and not the function's."""
+        if self.endpoint is None:
+            return False
+        is_server = self._is_lost or isinstance(error, CommitUnknown)
+        return is_server or error.pgcode in CONFLICTS
+
+
+def _elsewhere(frame: FrameType, need: Need, avoided: Endpoint | None) -> Kind:
+    """Return what makes holds of the same caller, and not at one endpoint."""
+
+    def hold(
+        since: float,
+        _: FrameType,
+        request: str | None,
+        is_block: bool,  # noqa: FBT001 - as `Hold`
+    ) -> Hold:
+        return ReadingElsewhere(
+            since, frame, request, is_block, need=need, avoided=avoided
+        )
+
+    return hold
