@@ -73,11 +73,11 @@ class Census:
         return None
 
     def is_ready_for(self, hold: Hold, now: float) -> bool:
-        """Whether ``min_size`` connections are open where a hold would be served."""
+        """Whether ``min_size`` are open at each server that would serve a hold."""
         servers = list(self.candidates(hold, now))
         states = (State.IDLE, State.IN_USE, State.RESERVED)
-        ready = sum(endpoint.count(*states) for endpoint in servers)
-        return bool(servers) and ready >= self.min_size
+        are_ready = all(one.count(*states) >= self.min_size for one in servers)
+        return bool(servers) and are_ready
 
     def is_wanted(self, conn: PooledConnection, now: float) -> bool:
         """Whether somebody waits who may have a connection as it is: for writing."""

@@ -136,6 +136,8 @@ class ConnectionPool(Caring):
     def wait(self, timeout: float = 30.0) -> None:
         """Block until ``min_size`` connections are open, for ``timeout`` seconds.
 
+        Of several servers those count that serve a plain `connection`.
+
         Raises:
             PoolTimeout: they are not, for the reason it says. The pool stays
                 open and goes on trying.

@@ -68,8 +68,9 @@ class Monitor:
         """Take note of what a probe of the endpoint found."""
         standing = endpoint.standing
         if not standing.is_known:
-            # Who was never seen before has not been away.
-            standing.returned_at = None if standing.role is None else now
+            # Who was never seen before has not been away, nor who lost a session.
+            was_away = standing.role is not None and endpoint.health.failures
+            standing.returned_at = now if was_away else None
             standing.pace, standing.pings = 0.0, 0
         standing.found(finding, now)
         self._elect(now)
