@@ -9,7 +9,8 @@ import pytest
 from psycopg2.extensions import connection, make_dsn
 
 from pgdbpool.demo.postgres import EmbeddedPostgres
-from tests import leftovers
+from tests import fronted, leftovers
+from tests.fronted import Front, Fronted
 from tests.observer import backends, observe
 from tests.waiting import until
 
@@ -20,10 +21,16 @@ _left_out = pytest.StashKey[int]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--slow`."""
+    """Add `--slow` and `--pgbouncer`."""
     parser.addoption(
         "--slow", action="store_true", help="also run the tests marked slow"
     )
+    fronted.add_option(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse `--pgbouncer` where it cannot be."""
+    fronted.check_option(config)
 
 
 def pytest_collection_modifyitems(
@@ -34,6 +41,8 @@ def pytest_collection_modifyitems(
         folder = item.path.relative_to(TESTS).parts[0]
         if folder in FOLDERS:
             item.add_marker(folder)
+    if config.getoption(fronted.OPTION):
+        fronted.leave_out(config, items)
     if config.getoption("--slow"):
         return
     slow = [item for item in items if item.get_closest_marker("slow")]
@@ -45,7 +54,8 @@ def pytest_collection_modifyitems(
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Say how many slow tests were left out and how to run them."""
+    """Say how many tests were left out, and how to run the slow ones."""
+    fronted.summarize(terminalreporter, config)
     if count := config.stash.get(_left_out, 0):
         terminalreporter.write_line(
             f"slow tests left out: {count}; to run them too: pytest --slow"
@@ -65,12 +75,39 @@ def _nothing_left_over(request: pytest.FixtureRequest) -> Iterator[None]:
         leftovers.check_processes(processes)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_lasting(front: Front | None) -> Iterator[None]:
+    """Fail a test behind PgBouncer that leaves something to its other clients."""
+    yield
+    if front is not None:
+        assert front.lasting() == []
+
+
 @pytest.fixture(scope="session")
-def server() -> Iterator[EmbeddedPostgres]:
-    """Give the embedded server of the whole run: to be used, not to be broken."""
+def embedded() -> Iterator[EmbeddedPostgres]:
+    """Give the embedded server of the whole run, as it is."""
     with EmbeddedPostgres() as server:
         leftovers.permitted_pids.update(server.pids)
         yield server
+
+
+@pytest.fixture(scope="session")
+def front(request: pytest.FixtureRequest) -> Iterator[Front | None]:
+    """Give what `--pgbouncer` puts in front of that server, else nothing."""
+    if not request.config.getoption(fronted.OPTION):
+        yield None
+        return
+    with Front(request.getfixturevalue("embedded"), request.config) as front:
+        leftovers.permitted_pids.update(front.pids)
+        yield front
+
+
+@pytest.fixture(scope="session")
+def server(
+    embedded: EmbeddedPostgres, front: Front | None
+) -> EmbeddedPostgres | Fronted:
+    """Give the embedded server of the whole run: to be used, not to be broken."""
+    return embedded if front is None else front.server
 
 
 @pytest.fixture
@@ -86,8 +123,8 @@ def server_dsn(request: pytest.FixtureRequest) -> str:
     given = os.environ.get("PGDBPOOL_TEST_DSN")
     if given is not None:
         return given
-    server: EmbeddedPostgres = request.getfixturevalue("server")
-    return server.dsn()
+    embedded: EmbeddedPostgres = request.getfixturevalue("embedded")
+    return embedded.dsn()
 
 
 @pytest.fixture
@@ -104,11 +141,20 @@ def application_name() -> str:
 
 
 @pytest.fixture
-def dsn(server_dsn: str, admin: connection, application_name: str) -> Iterator[str]:
+def dsn(
+    server_dsn: str, admin: connection, application_name: str, front: Front | None
+) -> Iterator[str]:
     """Give a DSN with the test's `application_name`; no session may outlive it."""
-    yield make_dsn(server_dsn, application_name=application_name)
+    way = server_dsn if front is None else front.server.dsn()
+    yield make_dsn(way, application_name=application_name)
     until(
-        lambda: not backends(admin, application_name),
+        lambda: (
+            not (
+                front.clients(application_name)
+                if front is not None
+                else backends(admin, application_name)
+            )
+        ),
         timeout=5.0,
         message="every session of the test has ended",
     )

@@ -22,9 +22,8 @@ from tests.waiting import until
 PROGRAM = shutil.which(
     "pgbouncer", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
 )
-needs_pgbouncer = pytest.mark.skipif(
-    PROGRAM is None, reason="pgbouncer is missing: apt-get install pgbouncer"
-)
+MISSING = "pgbouncer is missing: apt-get install pgbouncer"
+needs_pgbouncer = pytest.mark.skipif(PROGRAM is None, reason=MISSING)
 
 # Of pgbouncer.ini; seconds. What is not here is PgBouncer's own default.
 SETTINGS: dict[str, object] = {
@@ -109,6 +108,12 @@ class PgBouncer:
         """End it and remove its directory. Blocks."""
         self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def log(self) -> str:

@@ -23,6 +23,8 @@ from tests.leftovers import processes
 from tests.observer import observe
 from tests.waiting import until
 
+pytestmark = pytest.mark.direct("is about the server itself")
+
 ROOT = Path(__file__).parents[2]
 OWNER = """
 import signal

@@ -93,6 +93,7 @@ def _conf() -> Path:
     return ROOT / "examples" / "gunicorn.conf.py"
 
 
+@pytest.mark.direct("needs options in the DSN, which PgBouncer ignores")
 def test_an_example_shows_what_was_posted(client: TestApp) -> None:
     """GET and POST, on a table that the example made."""
     assert client.get("/").text == ""
@@ -100,6 +101,7 @@ def test_an_example_shows_what_was_posted(client: TestApp) -> None:
     assert client.get("/").text == "second\nfirst\n"
 
 
+@pytest.mark.direct("needs options in the DSN, which PgBouncer ignores")
 def test_a_failing_request_of_an_example_is_rolled_back(client: TestApp) -> None:
     """All lines or none: the empty one breaks the table's rule."""
     client.post("/", b"kept")
@@ -109,6 +111,7 @@ def test_a_failing_request_of_an_example_is_rolled_back(client: TestApp) -> None
     assert client.get("/").text == "kept\n"
 
 
+@pytest.mark.direct("its pools are in other processes")
 def test_an_example_runs_under_gunicorn(
     example: str,
     schema_dsn: str,

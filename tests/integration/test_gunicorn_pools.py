@@ -11,6 +11,8 @@ from psycopg2.extensions import connection
 from tests.gunicorns import CONF, GREEN_CONF, Gunicorn, sessions
 from tests.waiting import until
 
+pytestmark = pytest.mark.direct("its pools are in other processes")
+
 WORKERS = [("sync", CONF), ("gthread", CONF), ("gevent", GREEN_CONF)]
 
 

@@ -135,6 +135,7 @@ def test_m5_a_load_during_twenty_rotations_sees_no_error(dsn: str) -> None:
         assert pool.get_stats()["requests_queued"] > 0
 
 
+@pytest.mark.direct("logs in by a role of its own, PgBouncer as one for all")
 def test_m6_a_full_server_is_no_reason_to_log_in_anew(
     dsn: str, admin: connection
 ) -> None:
@@ -209,6 +210,7 @@ def test_m9_a_steady_load_opens_a_connection_a_thread_at_most(dsn: str) -> None:
         assert len(used) <= 4
 
 
+@pytest.mark.direct("goes by a session's number on the server")
 def test_m10_after_all_sessions_are_killed_every_acquire_succeeds(
     dsn: str, admin: connection
 ) -> None:
@@ -286,6 +288,7 @@ def test_m12_closing_ends_at_its_deadline_whoever_holds(dsn: str) -> None:
         assert time.monotonic() - began < 0.9
 
 
+@pytest.mark.direct("goes by a session's number on the server")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_m13_a_forked_child_uses_a_session_of_its_own(
     pool: ConnectionPool,

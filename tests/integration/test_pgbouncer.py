@@ -5,8 +5,13 @@ as a user of this module with the name that the pools go by: so PgBouncer, too, 
 nothing to SET.
 """
 
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -26,8 +31,9 @@ from tests.pgbouncer import PgBouncer, needs_pgbouncer
 from tests.soundness import assert_at_rest
 from tests.waiting import until
 
-pytestmark = needs_pgbouncer
+pytestmark = [needs_pgbouncer, pytest.mark.direct("has PgBouncers of its own")]
 
+ROOT = Path(__file__).parents[2]
 Pools = Callable[..., ConnectionPool]
 USER = "pooled"
 
@@ -276,3 +282,31 @@ def test_a_direct_pool_leaves_something(behind: EmbeddedPostgres, made: Pools) -
     heard = Heard(behind)
     held(made(via="direct"), select)
     assert heard.lasting() != []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_the_suite_is_green() -> None:
+    """The other integration tests hold there too, and no pool of theirs SETs."""
+    environ = {**os.environ}
+    environ.pop("PGDBPOOL_TEST_DSN", None)  # it has the embedded server
+    options = ["--pgbouncer", "-p", "no:cacheprovider"]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, "tests/integration"],
+        check=False,
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+    )
+    said = run.stdout + run.stderr
+    assert run.returncode == 0, said
+    assert number(r"(\d+) passed", said) >= 140
+    assert number(r"statements that came through PgBouncer: (\d+)", said) >= 2000
+
+
+def number(pattern: str, text: str) -> int:
+    """Return the number that is there."""
+    found = re.search(pattern, text)
+    assert found is not None, text
+    return int(found[1])

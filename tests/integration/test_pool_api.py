@@ -118,6 +118,7 @@ def test_popped_stats_begin_again(pool: ConnectionPool) -> None:
     assert stats["pool_size"] == stats["pool_available"] == 1
 
 
+@pytest.mark.direct("counts sessions of the server")
 def test_the_constructor_does_not_connect(
     dsn: str, admin: connection, application_name: str
 ) -> None:
@@ -224,6 +225,7 @@ def test_a_larger_pool_serves_who_waits(
     assert (pool.min_size, pool.max_size) == (1, 3)
 
 
+@pytest.mark.direct("counts sessions of the server")
 def test_a_smaller_pool_closes_idle_ones_now_and_others_at_their_release(
     dsn: str, admin: connection, application_name: str
 ) -> None:
@@ -257,6 +259,7 @@ def test_drained_connections_are_replaced(pool: ConnectionPool) -> None:
         assert not old & {pid(one), pid(two)}
 
 
+@pytest.mark.direct("goes by a session's number on the server")
 def test_check_replaces_what_has_died(
     pool: ConnectionPool, admin: connection, application_name: str
 ) -> None:

@@ -10,8 +10,10 @@ from pgdbpool import ConnectionPool, PoolTimeout
 from tests.asking import ask, pid
 from tests.observer import backends
 from tests.soundness import assert_at_rest
+from tests.waiting import until
 
 
+@pytest.mark.direct("SETs a session by SQL of its own")
 def test_configure_sees_each_new_connection_once(dsn: str) -> None:
     """And its settings hold for every hold."""
     seen: list[int] = []
@@ -40,6 +42,7 @@ def fail(conn: connection) -> None:
     raise LookupError(f"no tenant for {pid(conn)}")
 
 
+@pytest.mark.direct("counts sessions of the server", "leave_open")
 @pytest.mark.parametrize(
     ("configure", "said"), [(fail, "no tenant"), (leave_open, "transaction open")]
 )
@@ -55,7 +58,7 @@ def test_a_failing_configure_says_so_to_who_waits(
         with pytest.raises(PoolTimeout, match=said) as caught:
             pool.getconn()
         assert said in str(caught.value.__cause__)
-        assert not backends(admin, application_name)
+        until(lambda: not backends(admin, application_name))
 
 
 def test_check_sees_each_hold(dsn: str) -> None:
@@ -104,6 +107,7 @@ def test_psycopg_pools_check_works(dsn: str) -> None:
         assert ask(conn, "SELECT 1") == 1
 
 
+@pytest.mark.direct("SETs a session by SQL of its own")
 def test_reset_makes_clean_what_was_used(dsn: str) -> None:
     """A function as the policy: called once a hold that used the connection."""
     seen: list[int] = []
@@ -135,6 +139,7 @@ def test_a_failing_reset_costs_its_connection_and_nothing_else(
         assert_at_rest(pool)
 
 
+@pytest.mark.direct("goes by a session's number on the server")
 def test_a_hook_that_loses_the_session_is_a_lost_session(
     dsn: str, admin: connection
 ) -> None:
@@ -152,6 +157,7 @@ def test_a_hook_that_loses_the_session_is_a_lost_session(
         assert pool.get_stats()["connections_lost"] == 1
 
 
+@pytest.mark.direct("SETs a session by SQL of its own")
 def test_the_drivers_error_in_configure_is_the_cause(dsn: str) -> None:
     """A wrong statement there is found at once, by its text."""
 

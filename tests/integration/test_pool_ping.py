@@ -41,6 +41,7 @@ def heard_of_a_hold(server: EmbeddedPostgres, pool: ConnectionPool) -> list[str]
     return heard.of(backend)
 
 
+@pytest.mark.direct("expects the ping of a direct pool")
 def test_the_ping_is_the_begin_that_was_due_anyway(
     server: EmbeddedPostgres, pool: ConnectionPool
 ) -> None:
@@ -65,6 +66,7 @@ def serializable(conn: connection) -> None:
     conn.isolation_level = driver.ISOLATION_LEVEL_SERIALIZABLE
 
 
+@pytest.mark.direct("expects the ping of a direct pool")
 @pytest.mark.parametrize(
     ("options", "configure", "begin"),
     [
@@ -87,6 +89,7 @@ def test_the_ping_overrides_no_access_mode(
         assert heard_of_a_hold(server, pool) == [begin, "SELECT 1", "COMMIT"]
 
 
+@pytest.mark.direct("goes by a session's number on the server")
 def test_in_autocommit_the_ping_is_one_statement(
     server: EmbeddedPostgres, logged: str
 ) -> None:
@@ -154,6 +157,7 @@ FIRST_ACTS = [
 ]
 
 
+@pytest.mark.direct("expects the ping of a direct pool")
 @pytest.mark.parametrize("act", FIRST_ACTS)
 def test_a_first_act_works_as_on_a_fresh_connection(
     server: EmbeddedPostgres,
@@ -197,6 +201,7 @@ def test_nothing_of_the_ping_shows(pool: ConnectionPool) -> None:
         assert conn.readonly is None
 
 
+@pytest.mark.direct("goes by a session's number on the server")
 def test_what_was_used_lately_is_not_pinged(
     server: EmbeddedPostgres, logged: str
 ) -> None:
@@ -212,6 +217,7 @@ def test_what_was_used_lately_is_not_pinged(
         assert heard.of(backend)[1:] == ["SELECT 1", "COMMIT"]
 
 
+@pytest.mark.direct("expects the ping of a direct pool")
 def test_what_was_not_used_lately_is_pinged(
     server: EmbeddedPostgres, logged: str
 ) -> None:
@@ -224,6 +230,7 @@ def test_what_was_not_used_lately_is_pinged(
         assert heard.of(pid(conn)) == ["BEGIN READ WRITE", "COMMIT"]
 
 
+@pytest.mark.direct("goes by a session's number on the server")
 @pytest.mark.parametrize("ping_idle", [0.0, 60.0])
 def test_a_terminated_session_is_served_to_nobody(
     logged: str, admin: connection, ping_idle: float
@@ -241,6 +248,7 @@ def test_a_terminated_session_is_served_to_nobody(
                 assert ask(conn, "SELECT 1") == 1
 
 
+@pytest.mark.direct("SETs a session by SQL of its own")
 def test_a_notification_costs_no_connection(logged: str, admin: connection) -> None:
     """An idle session that has something to say is asked, and kept."""
     with ConnectionPool(logged, max_size=1, ping_idle=60.0) as pool:

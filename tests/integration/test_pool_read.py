@@ -179,6 +179,7 @@ def test_a_standby_that_dies_under_a_reader_costs_no_error(
     assert len(set(seen)) == 2
 
 
+@pytest.mark.direct("goes by a session's number on the server")
 def test_a_single_server_is_asked_again(server: EmbeddedPostgres, dsn: str) -> None:
     """As after a restart: the session was lost, the server was not."""
     seen: list[int] = []
@@ -197,6 +198,7 @@ def test_a_single_server_is_asked_again(server: EmbeddedPostgres, dsn: str) -> N
         assert_at_rest(pool)
 
 
+@pytest.mark.direct("goes by a session's number on the server")
 def test_what_fails_each_time_is_raised(server: EmbeddedPostgres, dsn: str) -> None:
     """After three runs, as the driver raised it."""
     runs = 0
@@ -215,6 +217,7 @@ def test_what_fails_each_time_is_raised(server: EmbeddedPostgres, dsn: str) -> N
         assert_at_rest(pool)
 
 
+@pytest.mark.direct("SETs a session by SQL of its own", "QueryCanceled")
 @pytest.mark.parametrize(
     ("statement", "error"),
     [

@@ -62,6 +62,15 @@ def settings(conn: connection) -> tuple[object, ...]:
     )
 
 
+@pytest.mark.direct(
+    "asks for what is refused behind a transaction pooler",
+    "set_session",
+    "encoding",
+    "reset",
+    "True-isolation_level",
+    "True-readonly",
+    "True-deferrable",
+)
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("autocommit", [False, True])
 def test_what_a_holder_changed_in_the_driver_is_changed_back(
@@ -87,6 +96,7 @@ def test_what_a_holder_changed_in_the_driver_is_changed_back(
         assert one_hold() == before
 
 
+@pytest.mark.direct("SETs a session by SQL of its own")
 def test_notices_and_notifications_are_their_holders_alone(
     pool: ConnectionPool, admin: connection
 ) -> None:
@@ -182,6 +192,16 @@ KEPT: list[Callable[[connection], object]] = [
 CLOSED = [leave_copy, leave_prepared, leave_closed, leave_cancelled]
 
 
+@pytest.mark.direct(
+    "asks for what is refused behind a transaction pooler", "leave_held_cursor"
+)
+@pytest.mark.direct(
+    "counts sessions of the server",
+    "leave_cancelled",
+    "leave_closed",
+    "leave_copy",
+    "leave_prepared",
+)
 @pytest.mark.parametrize("leave", KEPT + CLOSED)
 def test_whatever_is_left_costs_one_reconnect_at_most(
     pool: ConnectionPool,
@@ -204,6 +224,7 @@ def test_whatever_is_left_costs_one_reconnect_at_most(
     assert pool.get_stats()["returns_bad"] == (leave in CLOSED)
 
 
+@pytest.mark.direct("asks for what is refused behind a transaction pooler")
 def test_a_cursor_kept_too_long_raises(pool: ConnectionPool) -> None:
     """Failure mode 31: it can never read another holder's rows."""
     with pool.connection() as conn:
@@ -309,6 +330,7 @@ def test_what_interrupts_from_outside_costs_the_connection(
     assert (held(pool) == backend) == is_kept
 
 
+@pytest.mark.direct("goes by a session's number on the server")
 def test_a_session_lost_in_a_hold_is_not_replaced_in_it(
     pool: ConnectionPool, admin: connection, table: str
 ) -> None:
@@ -346,6 +368,7 @@ def misbehave(pool: ConnectionPool, rng: random.Random) -> None:
         del left
 
 
+@pytest.mark.direct("asks for what is refused behind a transaction pooler")
 def test_a_thousand_requests_leave_nobody_in_a_transaction(
     dsn: str, admin: connection, application_name: str
 ) -> None:

@@ -15,6 +15,8 @@ from pgdbpool import ConnectionPool
 from pgdbpool.demo.postgres import EmbeddedPostgres
 from tests.asking import LOGGED, Heard, ask, held, pid
 
+pytestmark = pytest.mark.direct("is about what stays in a session")
+
 
 class Kind(NamedTuple):
     """Something a session can be left with, and how to see it."""

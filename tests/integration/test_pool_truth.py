@@ -63,6 +63,7 @@ def test_a_block_keeps_its_connection_whatever_putconn_is_told(
         assert_at_rest(pool)
 
 
+@pytest.mark.direct("SETs a session by SQL of its own")
 def test_a_read_only_default_set_in_the_hold_is_heeded(dsn: str, table: str) -> None:
     """As on a bare connection: the ping's READ WRITE does not overrule it."""
     with ConnectionPool(dsn) as pool, pool.connection() as conn:
@@ -93,6 +94,7 @@ def test_two_phase_calls_are_refused_after_the_release(dsn: str) -> None:
                 call()
 
 
+@pytest.mark.direct("SETs a session by SQL of its own")
 def test_a_factory_may_use_its_connection_at_once(dsn: str) -> None:
     """In its constructor, as psycopg2 lets it."""
 
@@ -108,6 +110,7 @@ def test_a_factory_may_use_its_connection_at_once(dsn: str) -> None:
         assert ask(conn, "SHOW search_path") == "public"
 
 
+@pytest.mark.direct("SETs a session by SQL of its own")
 def test_a_hooks_sql_error_is_no_refused_login(dsn: str) -> None:
     """Though its text may be the same."""
 
@@ -138,6 +141,7 @@ def test_a_check_hook_may_close_one_connection_and_no_more(dsn: str) -> None:
         assert pool._roster.endpoints[0].generation == 0
 
 
+@pytest.mark.direct("logs in by a role of its own, PgBouncer as one for all")
 def test_living_sessions_do_not_abolish_the_pauses_between_refused_logins(
     dsn: str, admin: connection
 ) -> None:

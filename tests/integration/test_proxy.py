@@ -12,6 +12,8 @@ from tests.proxy import Proxy
 from tests.tls import server_context
 from tests.waiting import until
 
+pytestmark = pytest.mark.direct("is about the proxy of the tests itself")
+
 
 @pytest.fixture
 def proxy(server: EmbeddedPostgres) -> Iterator[Proxy]:

@@ -86,6 +86,7 @@ def followed(
     return backend, served.result(10)
 
 
+@pytest.mark.direct("COMMIT goes alone behind a transaction pooler")
 def test_a_commit_brings_the_ping_of_the_first_in_line(
     pool: ConnectionPool, other: ThreadPoolExecutor, server: EmbeddedPostgres
 ) -> None:
@@ -192,6 +193,7 @@ KEPT_APART: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.direct("goes by a session's number on the server")
 @pytest.mark.parametrize("name", KEPT_APART)
 def test_what_comes_between_two_holds_is_not_left_out(
     logged: str, other: ThreadPoolExecutor, server: EmbeddedPostgres, name: str
@@ -225,6 +227,7 @@ def test_a_commit_that_is_refused_says_so(
     assert ask(admin, f"SELECT count(*) FROM {slow_commit}") == 0
 
 
+@pytest.mark.direct("goes by a session's number on the server")
 def test_a_commit_that_is_cancelled_is_unknown(
     pool: ConnectionPool,
     other: ThreadPoolExecutor,
@@ -253,6 +256,7 @@ def test_a_commit_that_is_cancelled_is_unknown(
     assert served.result(10) == backend
 
 
+@pytest.mark.direct("goes by a session's number on the server")
 def test_a_session_killed_in_its_commit_is_unknown(
     pool: ConnectionPool,
     other: ThreadPoolExecutor,
@@ -282,6 +286,7 @@ def test_a_session_killed_in_its_commit_is_unknown(
     assert served[0].result(10) != backend
 
 
+@pytest.mark.direct("COMMIT goes alone behind a transaction pooler")
 def test_begun_for_nobody_it_is_ended(
     pool: ConnectionPool,
     other: ThreadPoolExecutor,
@@ -321,6 +326,7 @@ def test_a_ping_is_for_one_hold(
         assert again.get_transaction_status() == driver.TRANSACTION_STATUS_INTRANS
 
 
+@pytest.mark.direct("goes by a session's number on the server")
 def test_a_session_lost_before_the_commit_committed_nothing(
     pool: ConnectionPool, other: ThreadPoolExecutor, admin: connection
 ) -> None:

@@ -132,6 +132,7 @@ def test_a_swallowed_sql_error_cannot_be_a_success(pool: ConnectionPool) -> None
     assert serving(pool, swallow, "409 Conflict").get("/", status=409)
 
 
+@pytest.mark.direct("goes by a session's number on the server")
 def test_a_session_killed_in_the_middle_is_answered_503(
     pool: ConnectionPool, admin: connection, table: str
 ) -> None:
@@ -149,6 +150,7 @@ def test_a_session_killed_in_the_middle_is_answered_503(
     assert notes(admin, table) == ["mine"]
 
 
+@pytest.mark.direct("goes by a session's number on the server")
 def test_a_session_killed_before_the_commit_is_answered_503(
     pool: ConnectionPool, admin: connection, table: str
 ) -> None:

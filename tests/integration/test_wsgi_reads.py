@@ -15,6 +15,7 @@ from pgdbpool.demo.standby import ask
 from pgdbpool.wsgi import ReadYourWrites
 from pgdbpool.wsgi.rules import Application, Environ, StartResponse
 from tests.clusters import mended
+from tests.soundness import assert_at_rest
 from tests.waiting import until
 from tests.webtesting import TestApp
 
@@ -149,7 +150,7 @@ def test_who_writes_reads_beside_it_from_the_primary_only_afterwards(
 
     client = TestApp(serving(pool, both))
     assert client.post("/mine").text == "standby:  | primary: mine"
-    assert pool.get_stats()["pool_available"] == pool.get_stats()["pool_size"]
+    assert_at_rest(pool)
 
 
 @pytest.mark.usefixtures("_paused")

@@ -110,6 +110,7 @@ def is_whole(stats: dict[str, int]) -> bool:
     return stats["pool_available"] == stats["pool_size"]
 
 
+@pytest.mark.direct("its pools are in other processes")
 @pytest.mark.parametrize("aborts", ABORTS)
 @pytest.mark.parametrize("worker", ["sync", "gthread", "gevent"])
 def test_clients_that_leave_gunicorn_leave_nothing_held(
