@@ -175,5 +175,7 @@ class Report:
         if standing.role is Role.PRIMARY:
             claim = f"by its own word, on timeline {standing.timeline}"
             return f"has been a primary {since}, {claim}"
+        if standing.is_astray:
+            return f"has been a standby {since}, of what the primary never wrote"
         behind = "unknown" if standing.lag is None else f"{standing.lag:.1f} s"
         return f"has been a standby {since}, lag {behind}"

@@ -10,6 +10,30 @@ CHOOSE = "routing/choose.py"
 
 SEVERAL_SERVERS = [
     Fault(
+        "routing/monitor.py",
+        "is_later = asked_at > standing.found_at",
+        "is_later = True",
+        "an answer on its way proves nothing",
+    ),
+    Fault(
+        "routing/monitor.py",
+        "standing.is_astray, standing.lag = False, None",
+        "pass",
+        "who is rewound serves again",
+    ),
+    Fault(
+        "routing/monitor.py",
+        "if standing.lag is None and standing.position > self._positions[-1]:",
+        "if False:",
+        "who is new and seems ahead is not believed",
+    ),
+    Fault(
+        "routing/choose.py",
+        "if standing.is_astray:",
+        "if False:",
+        "a standby that is astray never serves",
+    ),
+    Fault(
         "routing/choose.py",
         "if endpoint is hold.avoided:",
         "if False:",

@@ -1,6 +1,6 @@
 """What the pool asks a server about its part in its cluster."""
 
-from time import perf_counter
+from time import monotonic
 
 import psycopg2
 from psycopg2 import extensions as driver
@@ -40,14 +40,14 @@ def probe(conn: PooledConnection) -> Finding:
     if not session.is_idle(conn):  # begun for who is next in line
         session.undo_ping(conn)
         conn.pinged_for = None
-    began = perf_counter()
+    asked_at = monotonic()
     try:
         row = session.execute_alone(conn, PROBE)
     except psycopg2.Error:
         if conn.closed:
             raise
         row = session.execute_alone(conn, ROLE)
-    seconds = perf_counter() - began
+    seconds = monotonic() - asked_at
     assert row is not None  # noqa: S101 - both always have a row
     role = Role.STANDBY if row[0] else Role.PRIMARY
     position, timeline = (*row[1:], None, None)[:2]
@@ -56,6 +56,7 @@ def probe(conn: PooledConnection) -> Finding:
         None if position is None else int(position),
         None if timeline is None else int(timeline, 16),
         seconds,
+        asked_at,
     )
 
 

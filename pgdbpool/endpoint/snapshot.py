@@ -19,7 +19,8 @@ class EndpointState:
     Attributes:
         name: host and port.
         role: `Role.PRIMARY` or `Role.STANDBY`; None until it was heard.
-        state: ``up``, ``down``, or ``unknown`` before the first answer.
+        state: ``up``, ``down``, ``unknown`` before the first answer, or ``astray``: a
+            standby of what the primary never wrote.
         lag: seconds its data are behind the primary's; None: unknown.
         lag_bytes: WAL it has to replay yet; None: unknown.
         timeline: a primary's; None: unknown.
@@ -33,7 +34,7 @@ class EndpointState:
 
     name: str
     role: Role | None
-    state: Literal["up", "down", "unknown"]
+    state: Literal["up", "down", "unknown", "astray"]
     lag: float | None
     lag_bytes: int | None
     timeline: int | None
@@ -49,11 +50,13 @@ class EndpointState:
     def of(cls, endpoint: Endpoint, max_size: int) -> "Self":
         """Return the state of an endpoint; the pool's lock is held."""
         health, standing = endpoint.health, endpoint.standing
-        state: Literal["up", "down", "unknown"] = "up"
+        state: Literal["up", "down", "unknown", "astray"] = "up"
         if health.is_down:
             state = "down"
         elif standing.role is None:
             state = "unknown"
+        elif standing.is_astray:
+            state = "astray"
         return cls(
             name=endpoint.name,
             role=standing.role,

@@ -31,12 +31,14 @@ class Finding:
         position: what it wrote, or as a standby replayed; None if it does not say.
         timeline: a primary's, which is higher after each promotion.
         seconds: how long the probe took.
+        asked_at: when it was sent, monotonic seconds.
     """
 
     role: Role
     position: int | None = None
     timeline: int | None = None
     seconds: float = 0.0
+    asked_at: float = 0.0
 
 
 class Standing:
@@ -50,6 +52,8 @@ class Standing:
         position, timeline: as last found.
         lag: how many seconds its data are behind the primary's; None: unknown.
         lag_bytes: how much WAL it has to replay yet.
+        found_at: when it was last probed, monotonic seconds.
+        is_astray: a standby of what the primary never wrote, or wrote off.
         round_trip: how long the last probe took, seconds.
         pace: how long it takes to answer a ping, seconds, the latest counting most;
             0: unknown.
@@ -59,6 +63,8 @@ class Standing:
     """
 
     __slots__ = (
+        "found_at",
+        "is_astray",
         "is_known",
         "lag",
         "lag_bytes",
@@ -82,6 +88,8 @@ class Standing:
         self.is_known = False
         self.position: int | None = None
         self.timeline: int | None = None
+        self.found_at = 0.0
+        self.is_astray = False
         self.lag: float | None = None
         self.lag_bytes: int | None = None
         self.round_trip: float | None = None
@@ -101,6 +109,7 @@ class Standing:
         """Take note of a probe."""
         self.heard(finding.role, now)
         self.is_known = True
+        self.found_at = now
         self.position = finding.position
         self.timeline = finding.timeline
         self.round_trip = finding.seconds

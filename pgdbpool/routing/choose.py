@@ -121,6 +121,8 @@ class Chooser:
         if health.unreachable_since or (health.refusal and not endpoint.entries):
             return False
         if standing.role is Role.STANDBY:
+            if standing.is_astray:
+                return False
             limit = self._max_lag
             if limit is not None and (standing.lag is None or standing.lag > limit):
                 return False

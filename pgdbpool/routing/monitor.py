@@ -72,11 +72,13 @@ class Monitor:
             was_away = standing.role is not None and endpoint.health.failures
             standing.returned_at = now if was_away else None
             standing.pace, standing.pings = 0.0, 0
+            standing.is_astray, standing.lag = False, None
         standing.found(finding, now)
         self._elect(now)
         if endpoint is self.primary and finding.position is not None:
             self._note_position(finding.position, now)
             for standby in self.standbys:
+                self._compare(standby, finding.position, finding.asked_at)
                 if standby.standing.lag is None:
                     self._measure_lag(standby, now)
                     self._ask_again(standby, now)
@@ -160,8 +162,11 @@ class Monitor:
     def _measure_lag(self, endpoint: Endpoint, now: float) -> None:
         """Compare with where the primary was when: also right when nothing moves."""
         standing = endpoint.standing
-        if standing.position is None or not self._positions:
+        if standing.position is None or not self._positions or standing.is_astray:
             standing.lag = standing.lag_bytes = None
+            return
+        if standing.lag is None and standing.position > self._positions[-1]:
+            self._doubt_position()
             return
         standing.lag_bytes = max(0, self._positions[-1] - standing.position)
         reached = bisect_right(self._positions, standing.position)
@@ -171,6 +176,29 @@ class Monitor:
             standing.lag = None  # since before anything is known: it may be hours
         else:
             standing.lag = now - self._times[max(reached - 1, 0)]
+
+    def _doubt_position(self) -> None:
+        """Ask the primary at once: who is new may only seem to be ahead of it."""
+        if self.primary is not None and self.primary.standing.probe_at != math.inf:
+            self.primary.standing.probe_at = 0.0
+
+    def _compare(self, standby: Endpoint, position: int, asked_at: float) -> None:
+        """See whether a standby has what the primary, asked later, has not written.
+
+        A standby that was not rewound after a failover has, and cannot follow. When
+        the primary has written as much, nothing tells; so it stays so until the
+        standby is lost, as it is when it is rewound.
+        """
+        standing = standby.standing
+        is_later = asked_at > standing.found_at
+        if standing.is_astray or not is_later or (standing.position or 0) <= position:
+            return
+        standing.is_astray = True
+        standing.lag = standing.lag_bytes = None
+        self._tell(
+            f"{standby.name} has replayed what the primary never wrote: nothing is "
+            "read from it. Rewind it (pg_rewind), or make it anew"
+        )
 
     def _ask_again(self, standby: Endpoint, now: float) -> None:
         """Ask soon who was asked a moment before the primary was, for the first time.

@@ -1,5 +1,7 @@
 """A monitor of servers of which the test says what probes find."""
 
+from dataclasses import replace
+
 from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.standing import Finding, Role
 from pgdbpool.routing.monitor import Monitor
@@ -29,7 +31,8 @@ class Watched:
         self.now = START
 
     def found(self, endpoint: Endpoint, finding: Finding) -> None:
-        """Let a probe have found something."""
+        """Let a probe have found something, without taking any time."""
+        finding = replace(finding, asked_at=self.now)
         self.monitor.found(endpoint, finding, self.now)
 
     def heard(self, endpoint: Endpoint, role: Role) -> None:

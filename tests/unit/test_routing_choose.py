@@ -167,6 +167,17 @@ def test_a_standby_qualifies_by_what_it_has_replayed(
     assert (set(choice.order(hold)) == set(choice.standbys)) is qualifies
 
 
+def test_a_standby_that_is_astray_never_serves() -> None:
+    """However old the data may be that are served."""
+    choice = Choice(max_lag=None)
+    standby, *others = choice.standbys
+
+    standby.standing.is_astray = True
+
+    assert set(choice.order(READING)) == set(others)
+    assert not choice.chooser.serves(standby, READING, choice.now)
+
+
 def test_what_was_written_before_is_always_on_the_primary() -> None:
     """Its position is as of the last probe, and no limit."""
     choice = Choice()

@@ -1,5 +1,7 @@
 """How far behind the standbys are."""
 
+from dataclasses import replace
+
 import pytest
 
 from pgdbpool.endpoint.standing import Role
@@ -45,12 +47,80 @@ def test_who_has_all_that_is_known_has_no_lag(position: int) -> None:
     watched = Watched()
     _, standby, _ = watched.endpoints
     moving(watched, 10)
+    watched.found(standby, standby_at(190))
     watched.now += 0.9
 
     watched.found(standby, standby_at(position))
 
     assert standby.standing.lag == 0.0
     assert standby.standing.lag_bytes == 0
+
+
+def test_who_is_new_and_seems_ahead_is_not_believed_before_the_primary() -> None:
+    """It can be of a dead branch; the primary is asked at once."""
+    watched = Watched()
+    primary, standby, _ = watched.endpoints
+    moving(watched, 10)
+    watched.now += 0.5
+
+    watched.found(standby, standby_at(193))
+    assert standby.standing.lag is None
+    assert primary.standing.probe_at <= watched.now
+
+    watched.now += 0.1
+    watched.found(primary, primary_at(196))
+    assert standby.standing.lag == pytest.approx(0.6)
+    assert not standby.standing.is_astray
+
+
+def test_who_has_what_the_primary_never_wrote_is_astray() -> None:
+    """A standby that was not rewound: it has no lag then, and one warning is given."""
+    watched = Watched()
+    primary, standby, _ = watched.endpoints
+    moving(watched, 10)
+    watched.found(standby, standby_at(300))
+
+    for position in (200, 210, 400, 500):
+        watched.now += 0.5
+        watched.found(primary, primary_at(position))
+        watched.found(standby, standby_at(300))
+        assert standby.standing.is_astray
+        assert (standby.standing.lag, standby.standing.lag_bytes) == (None, None)
+
+    (warning,) = watched.warnings
+    assert warning.startswith("db2:5432 has replayed what the primary never wrote")
+
+
+def test_who_is_rewound_serves_again() -> None:
+    """Its sessions were lost with it."""
+    watched = Watched()
+    primary, standby, _ = watched.endpoints
+    moving(watched, 10)
+    watched.found(standby, standby_at(300))
+    watched.now += 0.5
+    watched.found(primary, primary_at(200))
+    assert standby.standing.is_astray
+
+    watched.lost(standby)
+    assert standby.standing.is_astray
+    watched.found(standby, standby_at(200))
+
+    assert not standby.standing.is_astray
+    assert standby.standing.lag == 0.0
+
+
+def test_an_answer_on_its_way_while_the_standby_was_asked_proves_nothing() -> None:
+    """The primary may have written more since it was asked."""
+    watched = Watched()
+    primary, standby, _ = watched.endpoints
+    moving(watched, 10)
+    sent = watched.now
+    watched.now += 0.5
+    watched.found(standby, standby_at(195))
+
+    watched.monitor.found(primary, replace(primary_at(194), asked_at=sent), watched.now)
+
+    assert not standby.standing.is_astray
 
 
 def test_where_nothing_is_written_there_is_no_lag() -> None:
