@@ -1,5 +1,6 @@
 """Servers for the tests, markers from the folders, and a look at what is left."""
 
+import gc
 import os
 import uuid
 from collections.abc import Iterator
@@ -8,10 +9,12 @@ from pathlib import Path
 import pytest
 from psycopg2.extensions import connection, make_dsn
 
+from pgdbpool.demo.cluster import Cluster
 from pgdbpool.demo.postgres import EmbeddedPostgres
-from tests import fronted, leftovers
+from tests import fronted, leftovers, lending
 from tests.fronted import Front, Fronted
 from tests.observer import backends, observe
+from tests.templates import templates
 from tests.waiting import until
 
 FOLDERS = ("unit", "integration", "chaos")
@@ -51,6 +54,11 @@ def pytest_collection_modifyitems(
     config.stash[_left_out] = len(slow)
 
 
+def pytest_collection_finish() -> None:
+    """Let the collector, whom many tests call, look at what they make alone."""
+    gc.freeze()
+
+
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
@@ -83,6 +91,13 @@ def _nothing_lasting(front: Front | None) -> Iterator[None]:
         assert front.lasting() == []
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _templates() -> Iterator[None]:
+    """Let the servers of the run begin with what one initdb made."""
+    with templates():
+        yield
+
+
 @pytest.fixture(scope="session")
 def embedded() -> Iterator[EmbeddedPostgres]:
     """Give the embedded server of the whole run, as it is."""
@@ -110,11 +125,44 @@ def server(
     return embedded if front is None else front.server
 
 
-@pytest.fixture
-def private_server() -> Iterator[EmbeddedPostgres]:
-    """Give a running server of the test's own: to be stopped, frozen, killed."""
+@pytest.fixture(scope="session")
+def shared_private_server() -> Iterator[EmbeddedPostgres]:
+    """Give what `private_server` lends."""
     with EmbeddedPostgres() as server:
+        leftovers.permitted_pids.update(server.pids)
         yield server
+
+
+@pytest.fixture
+def private_server(
+    shared_private_server: EmbeddedPostgres,
+) -> Iterator[EmbeddedPostgres]:
+    """Give a running server to the test alone: to be stopped, frozen, killed."""
+    with lending.lent_server(shared_private_server) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_cluster() -> Iterator[Cluster]:
+    """Give what `module_cluster` lends."""
+    with Cluster() as cluster:
+        for server in cluster.servers:
+            leftovers.permitted_pids.update(server.pids)
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def module_cluster(shared_cluster: Cluster) -> Iterator[Cluster]:
+    """Give a primary and two standbys, empty, to the module: not to be broken."""
+    with lending.lent_cluster(shared_cluster) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def breakable(module_cluster: Cluster) -> Iterator[Cluster]:
+    """Give the cluster of the module to a test that may break it."""
+    with lending.breakable(module_cluster) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from urllib.parse import urlencode, urlsplit
 import psutil
 
 from pgdbpool.demo.client import Call, Client, Ending, perform
+from tests import templates
 from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent
@@ -26,10 +27,13 @@ ROOT = Path(__file__).parent.parent
 # may well run themselves.
 MAIN = (
     "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); "
+    "from tests import templates; templates.install(); "
     "from pgdbpool.cli import main; main()"
 )
 SHOP_IS_OPEN = "The shop is open at "
 COMMAND = (sys.executable, "-c", MAIN)
+# For the environment of a demo that runs initdb, as everybody's does.
+INITDB = {templates.VARIABLE: ""}
 
 
 class DemoProcess:

@@ -115,6 +115,13 @@ class Proxy:
         for link in links:
             link.end()
 
+    def cut_broken(self) -> None:
+        """Reset the links that a silence has broken, and no others; as `cut`."""
+        with self._lock:
+            links = [link for link in self._links if link.is_broken]
+        for link in links:
+            link.end()
+
     def cut_before(self, pattern: bytes) -> None:
         """Cut the next link whose client sends `pattern`, and do not pass it on."""
         with self._lock:
@@ -174,6 +181,11 @@ class Link:
         self._is_doomed = False  # the answer to a trigger is still awaited
         self._ending = threading.Event()
         self._waker, self._wakened = socket.socketpair()
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether packets were swallowed, or the end of the server was."""
+        return self._is_silent or self._server is None
 
     def end(self) -> None:
         """Reset both sides. Blocks until it is done."""

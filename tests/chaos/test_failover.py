@@ -12,7 +12,7 @@ import pytest
 from psycopg2.extensions import make_dsn
 
 from pgdbpool import ConnectionPool, NoPrimary
-from pgdbpool.demo.cluster import Cluster
+from pgdbpool.demo.cluster import SYNCHRONOUS, Cluster
 from pgdbpool.demo.postgres import EmbeddedPostgres
 from pgdbpool.demo.standby import ask
 from pgdbpool.endpoint.standing import Role
@@ -25,7 +25,7 @@ from tests.chaos.traffic import (
     numbers_of,
     waits,
 )
-from tests.clusters import mended, timeline
+from tests.clusters import timeline
 from tests.endpoints import used
 from tests.proxy import Proxy
 from tests.soundness import assert_at_rest, assert_sound
@@ -33,24 +33,17 @@ from tests.waiting import until
 
 PROMISED = 0.5  # seconds from the promotion to the first write
 PING = 0.5
+SYNCHRONIZED = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'quorum'"
 SLACK = 0.7  # two cores, four servers, sixteen threads
 
 
-@pytest.fixture(scope="module")
-def module_cluster() -> Iterator[Cluster]:
-    """Give a primary and two standbys to all tests."""
-    with Cluster() as cluster:
-        ask(cluster.primary, TABLE)
-        yield cluster
-
-
 @pytest.fixture
-def cluster(module_cluster: Cluster) -> Iterator[Cluster]:
-    """Lend them to one test."""
-    with mended(module_cluster) as cluster:
-        ask(cluster.primary, "TRUNCATE written")
-        cluster.wait_until_replayed()
-        yield cluster
+def cluster(breakable: Cluster) -> Cluster:
+    """Give a primary and two standbys, and an empty table, to one test."""
+    ask(breakable.primary, TABLE)
+    ask(breakable.primary, "TRUNCATE written")
+    breakable.wait_until_replayed()
+    return breakable
 
 
 def role(pool: ConnectionPool, server: EmbeddedPostgres) -> Role | None:
@@ -173,7 +166,7 @@ def test_a_switch_over_behind_a_network_that_says_nothing(
             # Those in flight wait for an answer, which no pool can give them.
             cut = time.monotonic()
             traffic.go_on(reads=100)
-            proxies[old].cut()
+            proxies[old].cut_broken()
             traffic.go_on(writes=100, reads=100)
             assert_sound(pool)
         assert_at_rest(pool)
@@ -187,12 +180,14 @@ def test_a_switch_over_behind_a_network_that_says_nothing(
 
 
 @pytest.fixture
-def synchronous() -> Iterator[Cluster]:
+def synchronous(cluster: Cluster) -> Cluster:
     """Give a cluster whose acknowledged commits survive the primary."""
-    with Cluster(synchronous=True) as cluster:
-        ask(cluster.primary, TABLE)
-        cluster.wait_until_replayed()
-        yield cluster
+    for server in cluster.servers:
+        for name, value in SYNCHRONOUS.items():
+            ask(server, f"ALTER SYSTEM SET {name} = '{value}'")
+        ask(server, "SELECT pg_reload_conf()")
+    until(lambda: ask(cluster.primary, SYNCHRONIZED) == 2)
+    return cluster
 
 
 @pytest.mark.parametrize(

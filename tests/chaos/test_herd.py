@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 MOST_TRIES = MOST_CONNECTING + 7
 SLACK = 8.0  # seconds, on a busy machine
 
-LINE = re.compile(r"\[(\d+)\] LOG:  connection (received|authorized)")
+LINE = re.compile(r"\[(\d+)\] (?:LOG:  connection (received|authorized)|FATAL)")
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 from pgdbpool import ConnectionPool, EndpointDown, PoolTimeout
 from pgdbpool.demo.postgres import EmbeddedPostgres
 from pgdbpool.watchdog import watchdog
-from tests import leftovers
 from tests.asking import ask, pid
 from tests.proxy import Proxy
 from tests.soundness import assert_at_rest
@@ -20,27 +19,10 @@ from tests.waiting import until
 SIZE = 16
 
 
-@pytest.fixture(scope="module")
-def breakable() -> Iterator[EmbeddedPostgres]:
-    """Give a server of this module's own."""
-    with EmbeddedPostgres() as server:
-        yield server
-
-
 @pytest.fixture
-def own_server(breakable: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
-    """Give it running, to be stopped and killed."""
-    if not breakable.is_running:
-        breakable.start()
-    leftovers.permitted_pids.update(breakable.pids)
-    yield breakable
-    leftovers.permitted_pids.update(breakable.pids)
-
-
-@pytest.fixture
-def full(own_server: EmbeddedPostgres) -> Iterator[ConnectionPool]:
+def full(private_server: EmbeddedPostgres) -> Iterator[ConnectionPool]:
     """Give a pool of sixteen idle connections."""
-    dsn = own_server.dsn()
+    dsn = private_server.dsn()
     with ConnectionPool(dsn, min_size=SIZE, max_size=SIZE) as pool:
         pool.wait()
         yield pool
@@ -60,12 +42,12 @@ def crash(server: EmbeddedPostgres) -> None:
 
 @pytest.mark.parametrize("go_away_and_come_back", [bounce, crash])
 def test_sixteen_stale_connections_cost_one_discovery_and_no_error(
-    own_server: EmbeddedPostgres,
+    private_server: EmbeddedPostgres,
     full: ConnectionPool,
     go_away_and_come_back: Callable[[EmbeddedPostgres], None],
 ) -> None:
     """Failure mode 4: the next hundred acquires all succeed, the first soon."""
-    go_away_and_come_back(own_server)
+    go_away_and_come_back(private_server)
     began = time.monotonic()
     for number in range(100):
         with full.connection() as conn:
@@ -80,14 +62,14 @@ def test_sixteen_stale_connections_cost_one_discovery_and_no_error(
 
 
 def test_a_restart_is_over_before_anyone_asks(
-    own_server: EmbeddedPostgres,
+    private_server: EmbeddedPostgres,
 ) -> None:
     """Failure mode 4: nobody calls meanwhile; the first acquire takes no 200 ms."""
-    with ConnectionPool(own_server.dsn(), min_size=SIZE, max_size=SIZE) as pool:
+    with ConnectionPool(private_server.dsn(), min_size=SIZE, max_size=SIZE) as pool:
         pool.wait()
-        own_server.stop("fast")
+        private_server.stop("fast")
         until(lambda: pool.get_stats()["connections_errors"])
-        own_server.start()
+        private_server.start()
         until(lambda: pool.get_stats()["pool_available"] == SIZE)
         began = time.monotonic()
         with pool.connection() as conn:
@@ -102,7 +84,7 @@ def until_served(pool: ConnectionPool, holds: int) -> None:
 
 
 def test_a_restart_shorter_than_grace_costs_nobody_an_error(
-    own_server: EmbeddedPostgres,
+    private_server: EmbeddedPostgres,
 ) -> None:
     """Eight threads acquire all the while; they wait, and are served."""
     errors: list[BaseException] = []
@@ -115,16 +97,16 @@ def test_a_restart_shorter_than_grace_costs_nobody_an_error(
             except psycopg2.Error as error:
                 errors.append(error)
 
-    with ConnectionPool(own_server.dsn(), max_size=4) as pool:
+    with ConnectionPool(private_server.dsn(), max_size=4) as pool:
         with ThreadPoolExecutor(8) as executor:
             for _ in range(8):
                 executor.submit(load)
             try:
                 until(lambda: pool.get_stats()["requests_num"] > 100)
                 for _ in range(2):
-                    own_server.stop("fast")
+                    private_server.stop("fast")
                     until(lambda: pool.get_stats()["requests_waiting"] == 8)
-                    own_server.start()
+                    private_server.start()
                     until_served(pool, 100)
             finally:
                 is_over.set()
@@ -133,9 +115,9 @@ def test_a_restart_shorter_than_grace_costs_nobody_an_error(
 
 
 @pytest.fixture
-def small(own_server: EmbeddedPostgres) -> Iterator[ConnectionPool]:
+def small(private_server: EmbeddedPostgres) -> Iterator[ConnectionPool]:
     """Give a pool whose every timeout is short."""
-    dsn = own_server.dsn(connect_timeout=1)
+    dsn = private_server.dsn(connect_timeout=1)
     with ConnectionPool(
         dsn, min_size=2, max_size=4, timeout=0.3, grace=0.2, ping_timeout=0.2
     ) as pool:
@@ -154,10 +136,10 @@ def refused(pool: ConnectionPool) -> float:
 
 
 def test_callers_are_refused_at_once_after_grace(
-    own_server: EmbeddedPostgres, small: ConnectionPool
+    private_server: EmbeddedPostgres, small: ConnectionPool
 ) -> None:
     """The first wait for their timeout at most; then it takes milliseconds."""
-    own_server.stop("fast")
+    private_server.stop("fast")
     assert refused(small) < 1.0
     until(lambda: refused(small) < 0.05)
     waits = [refused(small) for _ in range(50)]
@@ -174,12 +156,12 @@ def capacity(pool: ConnectionPool) -> int:
 
 
 def test_nothing_stays_stuck_after_an_outage_longer_than_every_timeout(
-    own_server: EmbeddedPostgres, small: ConnectionPool
+    private_server: EmbeddedPostgres, small: ConnectionPool
 ) -> None:
     """Failure mode 16: held, waiting and idle when it began; all come back."""
     with ThreadPoolExecutor(8) as executor:
         held = [small.getconn(), small.getconn()]
-        own_server.stop("fast")
+        private_server.stop("fast")
         waiters = [executor.submit(small.getconn) for _ in range(8)]
         for waiter in waiters:
             with pytest.raises(PoolTimeout):
@@ -189,7 +171,7 @@ def test_nothing_stays_stuck_after_an_outage_longer_than_every_timeout(
     outage_ends = time.monotonic() + 1.5
     while time.monotonic() < outage_ends:
         assert refused(small) < 1.0
-    own_server.start()
+    private_server.start()
     # Nobody calls: the prober finds it by itself.
     until(lambda: small.get_stats()["pool_available"] == 2, 5.0)
     began = time.monotonic()
@@ -216,38 +198,38 @@ def kill_the_timer() -> None:
 
 @pytest.mark.parametrize("when", ["before", "during"])
 def test_a_dead_timer_thread_keeps_nobody_from_recovering(
-    own_server: EmbeddedPostgres, when: str
+    private_server: EmbeddedPostgres, when: str
 ) -> None:
     """Failure mode 16: it is made anew; who waits in grace is served."""
     with (
-        ConnectionPool(own_server.dsn(), timeout=8.0, max_size=4) as pool,
+        ConnectionPool(private_server.dsn(), timeout=8.0, max_size=4) as pool,
         ThreadPoolExecutor(1) as executor,
     ):
         pool.wait()
         if when == "before":
             kill_the_timer()
-        own_server.stop("fast")
+        private_server.stop("fast")
         waiter = executor.submit(pool.getconn)
         until(lambda: pool.get_stats()["connections_errors"] > 0)
         if when == "during":
             kill_the_timer()
-        own_server.start()
+        private_server.start()
         pool.putconn(waiter.result(5.0))
         assert capacity(pool) == 4
         assert_at_rest(pool)
 
 
-def test_one_prober_tries_whoever_calls(own_server: EmbeddedPostgres) -> None:
+def test_one_prober_tries_whoever_calls(private_server: EmbeddedPostgres) -> None:
     """Sixteen callers in a loop, and a server that sees one connect at a time.
 
     With pauses from 0.1 s up, jittered by half: at most ten in 1.5 s.
     """
     connecting: list[int] = []
-    with Proxy(own_server.port) as proxy:
-        dsn = own_server.dsn(host=proxy.host, port=proxy.port)
+    with Proxy(private_server.port) as proxy:
+        dsn = private_server.dsn(host=proxy.host, port=proxy.port)
         with ConnectionPool(dsn, timeout=0.2, min_size=4, max_size=SIZE) as pool:
             pool.wait()
-            own_server.stop("fast")
+            private_server.stop("fast")
             until(lambda: pool.get_stats()["connections_errors"])
             before = proxy.accepted
             ends = time.monotonic() + 1.5
@@ -264,6 +246,6 @@ def test_one_prober_tries_whoever_calls(own_server: EmbeddedPostgres) -> None:
             assert 1 <= proxy.accepted - before <= 12
             assert len(connecting) > 100
             assert max(connecting) <= 1
-            own_server.start()
+            private_server.start()
             until(lambda: pool.get_stats()["pool_available"] == 4)
             assert_at_rest(pool)

@@ -19,7 +19,7 @@ from pgdbpool.demo.cluster import Cluster
 from pgdbpool.demo.standby import ask as ask_server
 from tests.asking import ask
 from tests.chaos.interrupting import interrupt
-from tests.clusters import mended
+from tests.chaos.traffic import TABLE
 from tests.endpoints import port, ports, used
 from tests.soundness import assert_at_rest, assert_sound
 from tests.waiting import until
@@ -30,20 +30,12 @@ VICTIM = """
 """
 
 
-@pytest.fixture(scope="module")
-def module_cluster() -> Iterator[Cluster]:
-    """Give a primary and two standbys to all tests."""
-    with Cluster() as cluster:
-        ask_server(cluster.primary, "CREATE TABLE written (number int)")
-        cluster.wait_until_replayed()
-        yield cluster
-
-
 @pytest.fixture
-def cluster(module_cluster: Cluster) -> Iterator[Cluster]:
-    """Lend them to one test."""
-    with mended(module_cluster) as cluster:
-        yield cluster
+def cluster(breakable: Cluster) -> Cluster:
+    """Give a primary and two standbys to one test."""
+    ask_server(breakable.primary, TABLE)
+    breakable.wait_until_replayed()
+    return breakable
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import sys
 import psycopg2
 import pytest
 
-from tests.demo import COMMAND, ROOT, SHOP_IS_OPEN, address, ask, running_demo
+from tests.demo import COMMAND, INITDB, ROOT, SHOP_IS_OPEN, address, ask, running_demo
 from tests.waiting import until
 
 KEYS = [
@@ -125,7 +125,8 @@ def test_ctrl_c_leaves_nothing(
     group: bool,  # noqa: FBT001 (a parameter of the test, given by name)
 ) -> None:
     """Ctrl-C in any phase ends every process and removes every directory."""
-    with running_demo(*arguments) as demo:
+    environment = INITDB if phase == "starting PostgreSQL" else {}
+    with running_demo(*arguments, **environment) as demo:
         demo.wait_for(phase)
         demo.interrupt(group=group)
         assert demo.wait() in (status, 0), demo.output
@@ -145,7 +146,7 @@ def test_other_ends_leave_nothing_either(signum: int) -> None:
 @pytest.mark.parametrize("tenths", range(0, 40, 6))
 def test_ctrl_c_at_any_time_leaves_nothing(tenths: int) -> None:
     """Wherever in the run it comes, Ctrl-C leaves no process and no directory."""
-    with running_demo("--seconds", "1") as demo:
+    with running_demo("--seconds", "1", **INITDB) as demo:
         try:
             demo.process.wait(tenths / 10)
         except subprocess.TimeoutExpired:

@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -16,7 +15,7 @@ from pgdbpool.demo.cluster import Cluster
 from pgdbpool.demo.postgres import EmbeddedPostgres
 from pgdbpool.demo.programs import EmbeddedPostgresError
 from pgdbpool.demo.standby import ask, copy, rewind
-from tests.clusters import is_standby, mended, timeline
+from tests.clusters import is_standby, timeline
 from tests.leftovers import processes
 from tests.waiting import until
 
@@ -24,6 +23,8 @@ ROOT = Path(__file__).parents[2]
 OWNER = """
 import signal
 from pgdbpool.demo.cluster import Cluster
+from tests import templates
+templates.install()
 cluster = Cluster()
 cluster.__enter__()
 for server in cluster.servers:
@@ -37,20 +38,12 @@ FOLLOWERS = """
 """
 
 
-@pytest.fixture(scope="module")
-def module_cluster() -> Iterator[Cluster]:
-    """Give a cluster that all tests share."""
-    with Cluster() as cluster:
-        yield cluster
-
-
 @pytest.fixture
-def cluster(module_cluster: Cluster) -> Iterator[Cluster]:
-    """Give it to one test, with an empty table `written`, and mend it afterwards."""
-    with mended(module_cluster) as cluster:
-        ask(cluster.primary, "CREATE TABLE IF NOT EXISTS written (id int)")
-        ask(cluster.primary, "TRUNCATE written")
-        yield cluster
+def cluster(breakable: Cluster) -> Cluster:
+    """Give a cluster to one test, with an empty table `written`."""
+    ask(breakable.primary, "CREATE TABLE IF NOT EXISTS written (id int)")
+    ask(breakable.primary, "TRUNCATE written")
+    return breakable
 
 
 def write(server: EmbeddedPostgres, number: int) -> None:

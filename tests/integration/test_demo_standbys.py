@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from pgdbpool.demo.cluster import Cluster
-from tests.demo import address, ask, running_demo
+from tests.demo import INITDB, address, ask, running_demo
 from tests.observer import observe
 from tests.waiting import until
 
@@ -83,16 +83,16 @@ def test_reads_are_the_standbys_and_orders_the_primarys() -> None:
 
 
 @pytest.mark.slow
-def test_a_cluster_of_the_users_is_used_and_not_disturbed() -> None:
+def test_a_cluster_of_the_users_is_used_and_not_disturbed(
+    module_cluster: Cluster,
+) -> None:
     """With a --dsn of several hosts the schema is made, and removed, on the primary."""
-    with (
-        Cluster(1) as cluster,
-        running_demo("--dsn", cluster.dsn(), "--seconds", "1") as demo,
-    ):
+    with running_demo("--dsn", module_cluster.dsn(), "--seconds", "1") as demo:
         assert demo.wait() == 0, demo.output
-        first, second = cluster.servers
-        assert f":{first.port} primary · :{second.port} standby" in demo.output
-        with observe(first.dsn()) as admin, admin.cursor() as cur:
+        primary, *standbys = module_cluster.servers
+        told = [f":{primary.port} primary", *(f":{s.port} standby" for s in standbys)]
+        assert " · ".join(told) in demo.output
+        with observe(primary.dsn()) as admin, admin.cursor() as cur:
             cur.execute("SELECT nspname FROM pg_namespace")
             assert not any("pgdbpool" in name for (name,) in cur)
 
@@ -112,7 +112,8 @@ def test_ctrl_c_leaves_nothing(
     group: bool,  # noqa: FBT001 (a parameter of the test, given by name)
 ) -> None:
     """Ctrl-C ends every process of every server and removes every directory."""
-    with running_demo("--standbys", "2", *arguments) as demo:
+    environment = INITDB if phase.startswith("starting") else {}
+    with running_demo("--standbys", "2", *arguments, **environment) as demo:
         demo.wait_for(phase)
         demo.interrupt(group=group)
         assert demo.wait() in (130, 0), demo.output

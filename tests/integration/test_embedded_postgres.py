@@ -29,6 +29,8 @@ ROOT = Path(__file__).parents[2]
 OWNER = """
 import signal
 from pgdbpool.demo.postgres import EmbeddedPostgres
+from tests import templates
+templates.install()
 server = EmbeddedPostgres()
 server.start()
 print(server.directory, *server.pids, flush=True)
@@ -83,6 +85,8 @@ def test_restart_keeps_port_and_data(
     with pytest.raises(psycopg2.OperationalError):
         conn.cursor().execute("SELECT 1")
     conn.close()
+    with observe(private_server.dsn()) as admin, admin.cursor() as cur:
+        cur.execute("DROP DATABASE kept")
 
 
 def test_killed_server_starts_again(private_server: EmbeddedPostgres) -> None:

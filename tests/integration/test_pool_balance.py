@@ -1,7 +1,6 @@
 """Which of several standbys reads, by policy and by what it has replayed."""
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,12 +20,11 @@ from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def cluster(module_cluster: Cluster) -> Cluster:
     """Give a primary and two standbys, not to be broken."""
-    with Cluster() as cluster:
-        ask_server(cluster.primary, "CREATE TABLE written (id int)")
-        cluster.wait_until_replayed()
-        yield cluster
+    ask_server(module_cluster.primary, "CREATE TABLE written (id int)")
+    module_cluster.wait_until_replayed()
+    return module_cluster
 
 
 def shares(pool: ConnectionPool, number: int = 600) -> dict[int, float]:

@@ -3,7 +3,6 @@
 import itertools
 import re
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ from pgdbpool.demo.postgres import HOST, free_port
 from pgdbpool.demo.standby import ask as ask_server
 from pgdbpool.endpoint.standing import Role
 from tests.asking import ask, pid
-from tests.clusters import mended, timeline
+from tests.clusters import timeline
 from tests.endpoints import dsn_of, name, port, ports, used
 from tests.soundness import assert_at_rest
 from tests.waiting import until
@@ -32,26 +31,11 @@ IN_RECOVERY = "SELECT pg_is_in_recovery()"
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def cluster(module_cluster: Cluster) -> Cluster:
     """Give a primary and two standbys, not to be broken."""
-    with Cluster() as cluster:
-        ask_server(cluster.primary, "CREATE TABLE written (id int)")
-        cluster.wait_until_replayed()
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-def module_breakable() -> Iterator[Cluster]:
-    """Give one that may be broken."""
-    with Cluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def breakable(module_breakable: Cluster) -> Iterator[Cluster]:
-    """Lend it to one test."""
-    with mended(module_breakable) as cluster:
-        yield cluster
+    ask_server(module_cluster.primary, "CREATE TABLE written (id int)")
+    module_cluster.wait_until_replayed()
+    return module_cluster
 
 
 # Discovery.

@@ -5,7 +5,6 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,7 +21,6 @@ from pgdbpool.demo.cluster import Cluster
 from pgdbpool.demo.standby import ask as ask_server
 from tests.asking import ask, pid, terminate
 from tests.chaos.forking import fork
-from tests.clusters import mended
 from tests.endpoints import is_known, port, ports, used
 from tests.observer import backends, observe
 from tests.proxy import Proxy
@@ -34,26 +32,11 @@ IN_RECOVERY = "SELECT pg_is_in_recovery()"
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def cluster(module_cluster: Cluster) -> Cluster:
     """Give a primary and two standbys, not to be broken."""
-    with Cluster() as cluster:
-        ask_server(cluster.primary, "CREATE TABLE written (id int)")
-        cluster.wait_until_replayed()
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-def module_breakable() -> Iterator[Cluster]:
-    """Give one that may be broken."""
-    with Cluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def breakable(module_breakable: Cluster) -> Iterator[Cluster]:
-    """Lend it to one test."""
-    with mended(module_breakable) as cluster:
-        yield cluster
+    ask_server(module_cluster.primary, "CREATE TABLE written (id int)")
+    module_cluster.wait_until_replayed()
+    return module_cluster
 
 
 def test_wait_blocks_until_connections_are_open(cluster: Cluster) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -17,7 +18,6 @@ from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.host import ANSWERS
 from pgdbpool.endpoint.standing import Role
 from tests.asking import ask, held, pid
-from tests.clusters import mended
 from tests.proxy import Proxy
 from tests.soundness import assert_at_rest
 from tests.waiting import until
@@ -45,14 +45,6 @@ def test_connections_follow_the_name(
             monkeypatch.undo()
         until(lambda: held(pool) != busy)
         assert_at_rest(pool)
-
-
-@pytest.fixture(scope="module")
-def module_cluster() -> Iterator[Cluster]:
-    """Give a primary and two standbys."""
-    with Cluster() as cluster:
-        ask_server(cluster.primary, "CREATE TABLE written (id int)")
-        yield cluster
 
 
 class Name:
@@ -110,10 +102,10 @@ def name(monkeypatch: pytest.MonkeyPatch) -> Iterator[Name]:
 
 
 @pytest.fixture
-def cluster(module_cluster: Cluster) -> Iterator[Cluster]:
-    """Lend the cluster to one test."""
-    with mended(module_cluster):
-        yield module_cluster
+def cluster(breakable: Cluster) -> Cluster:
+    """Give a primary and two standbys to one test."""
+    ask_server(breakable.primary, "CREATE TABLE IF NOT EXISTS written (id int)")
+    return breakable
 
 
 def tended(pool: ConnectionPool, number: int) -> None:
@@ -174,6 +166,21 @@ def test_a_name_of_three_servers_finds_the_primary_and_spreads_reads(
         assert_at_rest(pool)
 
 
+def test_the_first_who_write_find_the_primary(name: Name, cluster: Cluster) -> None:
+    """Though libpq finds a standby first: nobody is served before it is known."""
+    name.add("127.0.0.1", cluster.standbys[0])
+    name.add("127.0.0.2", cluster.primary)
+    name.add("127.0.0.3", cluster.standbys[1])
+    for _ in range(3):
+        with (
+            ConnectionPool(name.dsn(), max_size=4) as pool,
+            ThreadPoolExecutor(8) as executor,
+        ):
+            told = "INSERT INTO written VALUES (1)"
+            found = [executor.submit(serving, pool, told) for _ in range(8)]
+            assert {future.result() for future in found} == {"127.0.0.2"}
+
+
 def test_two_addresses_of_one_server_remain_one(
     name: Name, server: EmbeddedPostgres
 ) -> None:
@@ -184,8 +191,8 @@ def test_two_addresses_of_one_server_remain_one(
         pool.wait()
         backend = held(pool)
         (endpoint,) = pool._roster.endpoints
-        until(lambda: pool._keep_up() or endpoint.addresses)
-        assert endpoint.addresses == {"127.0.0.1", "127.0.0.2"}
+        both = {"127.0.0.1", "127.0.0.2"}
+        until(lambda: pool._keep_up() or endpoint.addresses == both)
         assert held(pool) == backend
         (state,) = pool.endpoints
         assert (state.name, state.max_size) == (f"localhost:{name.port}", 2)

@@ -14,7 +14,6 @@ from pgdbpool.demo.standby import ask as ask_server
 from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.standing import Role
 from tests.asking import ask, pid, terminate
-from tests.clusters import mended
 from tests.endpoints import ports, used
 from tests.observer import observe
 from tests.soundness import assert_at_rest
@@ -23,27 +22,17 @@ from tests.waiting import until
 ROWS = 100
 
 
-@pytest.fixture(scope="module")
-def module_cluster() -> Iterator[Cluster]:
-    """Give a primary and standbys that cancel at once whoever is in their way."""
-    with Cluster() as cluster:
-        ask_server(cluster.primary, "CREATE TABLE items AS SELECT 1 AS id LIMIT 0")
-        for server in cluster.servers:
-            with observe(server.dsn()) as admin:
-                ask(admin, "ALTER SYSTEM SET max_standby_streaming_delay = 0")
-                ask(admin, "SELECT pg_reload_conf()")
-        yield cluster
-
-
 @pytest.fixture
-def cluster(module_cluster: Cluster) -> Iterator[Cluster]:
-    """Lend it to one test, with rows to read."""
-    with mended(module_cluster):
-        primary = module_cluster.primary
-        ask_server(primary, f"INSERT INTO items SELECT generate_series(1, {ROWS})")
-        module_cluster.wait_until_replayed()
-        yield module_cluster
-        ask_server(primary, "TRUNCATE items")
+def cluster(breakable: Cluster) -> Cluster:
+    """Give standbys that cancel at once whoever is in their way, and rows to read."""
+    for server in breakable.servers:
+        ask_server(server, "ALTER SYSTEM SET max_standby_streaming_delay = 0")
+        ask_server(server, "SELECT pg_reload_conf()")
+    rows = f"SELECT generate_series(1, {ROWS}) AS id"
+    ask_server(breakable.primary, "DROP TABLE IF EXISTS items")
+    ask_server(breakable.primary, f"CREATE TABLE items AS {rows}")
+    breakable.wait_until_replayed()
+    return breakable
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import pytest
 from psycopg2 import errors as sqlstate
 
 from pgdbpool import ConnectionPool, PoolTimeout
+from pgdbpool.demo.cluster import Cluster
 from pgdbpool.demo.postgres import EmbeddedPostgres
 from pgdbpool.demo.standby import Standby, demote
 from pgdbpool.endpoint.connection import READONLY
-from tests import leftovers
 from tests.asking import ask, pid
 from tests.observer import observe
 from tests.waiting import until
@@ -20,18 +20,16 @@ from tests.waiting import until
 WRITE = "CREATE TABLE written (id int)"
 
 
-@pytest.fixture(scope="module")
-def primary() -> Iterator[EmbeddedPostgres]:
-    """Give a primary that takes part in nothing else."""
-    with EmbeddedPostgres() as server:
-        yield server
+@pytest.fixture
+def primary(module_cluster: Cluster) -> EmbeddedPostgres:
+    """Give a primary."""
+    return module_cluster.primary
 
 
-@pytest.fixture(scope="module")
-def standby(primary: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
+@pytest.fixture
+def standby(module_cluster: Cluster) -> EmbeddedPostgres:
     """Give a hot standby of it, not to be promoted."""
-    with Standby(primary) as server:
-        yield server
+    return module_cluster.standbys[0]
 
 
 @pytest.fixture
@@ -39,21 +37,6 @@ def candidate(primary: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
     """Give a hot standby of it, to be promoted."""
     with Standby(primary) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def lonely(primary: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
-    """Give a server without followers, to be demoted and reconfigured."""
-    with Standby(primary) as server:
-        promote(server)
-        yield server
-
-
-@pytest.fixture
-def changing(lonely: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
-    """Give a primary that may have become another process afterwards."""
-    yield lonely
-    leftovers.permitted_pids.update(lonely.pids)
 
 
 def promote(server: EmbeddedPostgres) -> None:
@@ -111,43 +94,43 @@ def test_a_ping_that_a_standby_refuses_is_repeated_as_a_plain_one(
 
 
 def test_a_demoted_server_is_served_read_only(
-    changing: EmbeddedPostgres,
+    private_server: EmbeddedPostgres,
 ) -> None:
     """A pool of one server has no other, and reading may do."""
-    with ConnectionPool(changing.dsn()) as pool:
+    with ConnectionPool(private_server.dsn()) as pool:
         assert writes(pool)
-        demote(changing)
+        demote(private_server)
         assert not writes(pool)
-        promote(changing)
+        promote(private_server)
         until(lambda: writes(pool))
 
 
 def test_who_asked_for_a_primary_is_not_served_by_what_became_a_standby(
-    changing: EmbeddedPostgres,
+    private_server: EmbeddedPostgres,
 ) -> None:
     """Failure mode 1: refused, and told why, until it is promoted again."""
-    dsn = changing.dsn(target_session_attrs="read-write")
+    dsn = private_server.dsn(target_session_attrs="read-write")
     with ConnectionPool(dsn, timeout=0.5, min_size=3) as pool:
         pool.wait()
         assert writes(pool)
-        demote(changing)
+        demote(private_server)
         for _ in range(3):
             began = time.monotonic()
             with pytest.raises(PoolTimeout, match="read-only") as caught:
                 pool.getconn()
             assert time.monotonic() - began < 2.0
             assert isinstance(caught.value.__cause__, psycopg2.OperationalError)
-        promote(changing)
+        promote(private_server)
         until(lambda: pool.get_stats()["pool_available"] > 0)
         assert writes(pool)
 
 
 def test_an_access_mode_that_is_set_later_is_not_overridden(
-    changing: EmbeddedPostgres,
+    private_server: EmbeddedPostgres,
 ) -> None:
     """An administrator makes the server read only; living connections obey."""
     change = "ALTER SYSTEM {} default_transaction_read_only"
-    dsn = changing.dsn()
+    dsn = private_server.dsn()
     with observe(dsn) as admin, ConnectionPool(dsn, max_size=1) as pool:
         ask(admin, "SET default_transaction_read_only = off")
         assert writes(pool)

@@ -1,7 +1,5 @@
 """What the pool learns from one server, asked directly."""
 
-from collections.abc import Iterator
-
 import psycopg2
 import pytest
 from psycopg2 import errors as sqlstate
@@ -13,20 +11,17 @@ from pgdbpool.demo.postgres import EmbeddedPostgres
 from pgdbpool.endpoint import names
 from pgdbpool.endpoint.probe import probe, role_of, written
 from pgdbpool.endpoint.standing import Role
-from tests import leftovers
 from tests.asking import ask
+from tests.clusters import timeline
 from tests.endpoints import is_known, used
 from tests.soundness import assert_at_rest
 from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """Give a primary and its standby."""
-    with Cluster(standbys=1) as cluster:
-        for server in cluster.servers:
-            leftovers.permitted_pids.update(server.pids)
-        yield cluster
+def cluster(module_cluster: Cluster) -> Cluster:
+    """Give a primary and its standbys."""
+    return module_cluster
 
 
 def asked(server: EmbeddedPostgres) -> tuple[PooledConnection, ConnectionPool]:
@@ -41,7 +36,7 @@ def test_a_primary_says_where_it_is(cluster: Cluster) -> None:
     with pool:
         finding = probe(conn)
         assert finding.role is role_of(conn) is Role.PRIMARY
-        assert finding.timeline == 1
+        assert finding.timeline == timeline(cluster.primary)
         assert finding.position is not None
         assert finding.seconds > 0.0
 
@@ -58,7 +53,7 @@ def test_a_primary_says_where_it_is(cluster: Cluster) -> None:
 
 def test_a_standby_says_how_far_it_is(cluster: Cluster) -> None:
     """And that nothing can be written there."""
-    (standby,) = cluster.standbys
+    standby = cluster.standbys[0]
     cluster.wait_until_replayed()
     conn, pool = asked(standby)
     with pool:

@@ -14,7 +14,6 @@ from pgdbpool.demo.cluster import Cluster
 from pgdbpool.demo.standby import ask
 from pgdbpool.wsgi import ReadYourWrites
 from pgdbpool.wsgi.rules import Application, Environ, StartResponse
-from tests.clusters import mended
 from tests.soundness import assert_at_rest
 from tests.waiting import until
 from tests.webtesting import TestApp
@@ -22,28 +21,21 @@ from tests.webtesting import TestApp
 TEXT = [("Content-Type", "text/plain")]
 SECRET = "correct horse battery staple"
 HEADER = "X-Written"
-
-
-@pytest.fixture(scope="module")
-def module_cluster() -> Iterator[Cluster]:
-    """Give a primary and a standby that all tests share."""
-    with Cluster(standbys=1) as cluster:
-        yield cluster
+IS_PAUSED = "SELECT pg_get_wal_replay_pause_state() = 'paused'"
 
 
 @pytest.fixture
-def cluster(module_cluster: Cluster) -> Iterator[Cluster]:
-    """Give them to one test, with an empty table `notes`, replayed."""
-    with mended(module_cluster) as cluster:
-        ask(cluster.primary, "DROP TABLE IF EXISTS notes")
-        ask(cluster.primary, "CREATE TABLE notes (note text)")
-        cluster.wait_until_replayed()
-        yield cluster
+def cluster(breakable: Cluster) -> Cluster:
+    """Give a primary and standbys, with an empty table `notes`, replayed."""
+    ask(breakable.primary, "DROP TABLE IF EXISTS notes")
+    ask(breakable.primary, "CREATE TABLE notes (note text)")
+    breakable.wait_until_replayed()
+    return breakable
 
 
 @pytest.fixture
 def pool(cluster: Cluster) -> Iterator[ConnectionPool]:
-    """Give a pool that has found its standby, however far that is behind."""
+    """Give a pool that has found a standby, however far that is behind."""
     dsns = [server.dsn() for server in cluster.servers]
     with ConnectionPool(endpoints=dsns, max_size=4, max_lag=None) as pool:
         until(lambda: is_standbys(pool), message="a standby serves")
@@ -52,19 +44,18 @@ def pool(cluster: Cluster) -> Iterator[ConnectionPool]:
 
 @pytest.fixture
 def _paused(cluster: Cluster) -> Iterator[None]:
-    """Keep the standby from replaying anything."""
-    (standby,) = (s for s in cluster.servers if s is not cluster.primary)
-    ask(standby, "SELECT pg_wal_replay_pause()")
-    until(lambda: ask(standby, "SELECT pg_get_wal_replay_pause_state()") == "paused")
+    """Keep the standbys from replaying anything."""
+    for standby in cluster.standbys:
+        ask(standby, "SELECT pg_wal_replay_pause()")
+    until(lambda: all(ask(standby, IS_PAUSED) for standby in cluster.standbys))
     yield
-    ask(standby, "SELECT pg_wal_replay_resume()")
+    resume(cluster)
 
 
 def resume(cluster: Cluster) -> None:
-    """Let the standby replay again, and wait until it has."""
-    for server in cluster.servers:
-        if server is not cluster.primary:
-            ask(server, "SELECT pg_wal_replay_resume()")
+    """Let the standbys replay again, and wait until they have."""
+    for standby in cluster.standbys:
+        ask(standby, "SELECT pg_wal_replay_resume()")
     cluster.wait_until_replayed()
 
 
@@ -158,7 +149,7 @@ def test_who_writes_reads_beside_it_from_the_primary_only_afterwards(
 def test_a_client_reads_what_it_wrote(
     pool: ConnectionPool, cluster: Cluster, way: str
 ) -> None:
-    """From the primary, until the standby has replayed it; others need not wait."""
+    """From the primary, until a standby has replayed it; others need not wait."""
     middleware = serving(pool, read_your_writes=marks())
     writer, other = TestApp(middleware), TestApp(middleware)
     written = writer.post("/mine").headers
@@ -243,7 +234,7 @@ def test_a_reading_session_that_is_lost_is_answered_503(
         read = environ["pgdbpool.read"]
         if not killed:
             killed.append(read.info.backend_pid)
-            (standby,) = (s for s in cluster.servers if s is not cluster.primary)
+            (standby,) = (s for s in cluster.standbys if s.port == read.info.port)
             ask(standby, "SELECT pg_terminate_backend(%s, 5000)", killed[0])
         told = notes(read)
         start("200 OK", TEXT)
@@ -259,8 +250,8 @@ def test_without_a_standby_the_primary_serves_reads(
     pool: ConnectionPool, cluster: Cluster
 ) -> None:
     """And still nothing can be written by a GET."""
-    (standby,) = (s for s in cluster.servers if s is not cluster.primary)
-    standby.stop("fast")
+    for standby in cluster.standbys:
+        standby.stop("fast")
     client = TestApp(serving(pool))
     assert client.get("/").text == "primary: "
 
