@@ -1,6 +1,6 @@
 """Notes, with Bottle.
 
-    export PGDBPOOL_DSN=postgresql://app@localhost/shop
+    export PGDBPOOL_CONNINFO=postgresql://app@localhost/shop
     gunicorn -c examples/gunicorn.conf.py examples.bottle_app:app
     curl localhost:8000
     curl localhost:8000 -d 'buy milk'
@@ -8,8 +8,6 @@
 GET shows the latest notes. POST adds one for each line, all of them or none: an
 empty line breaks a rule of the table, and the request is rolled back.
 """
-
-import os
 
 from bottle import Bottle, request, response
 from psycopg2.extensions import connection
@@ -52,5 +50,5 @@ def add() -> str:
     return show()
 
 
-pool = ConnectionPool(os.environ.get("PGDBPOOL_DSN", ""), configure=create_table)
+pool = ConnectionPool.from_env(configure=create_table)
 app = PoolMiddleware(bottle, pool)

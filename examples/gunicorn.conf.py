@@ -1,6 +1,6 @@
 """gunicorn's settings for each of the examples, from the top of the project.
 
-    PGDBPOOL_DSN=postgresql://app@localhost/shop \
+    PGDBPOOL_CONNINFO=postgresql://app@localhost/shop \
         gunicorn -c examples/gunicorn.conf.py examples.plain_app:app
 
 The hooks give each worker's pool its size (here: the threads), warm it, close it

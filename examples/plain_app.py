@@ -1,6 +1,6 @@
 """Notes, with nothing but WSGI.
 
-    export PGDBPOOL_DSN=postgresql://app@localhost/shop
+    export PGDBPOOL_CONNINFO=postgresql://app@localhost/shop
     gunicorn -c examples/gunicorn.conf.py examples.plain_app:app
     curl localhost:8000
     curl localhost:8000 -d 'buy milk'
@@ -9,7 +9,6 @@ GET shows the latest notes. POST adds one for each line, all of them or none: an
 empty line breaks a rule of the table, and the request is rolled back.
 """
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -61,5 +60,5 @@ def serve(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[b
     return [body]
 
 
-pool = ConnectionPool(os.environ.get("PGDBPOOL_DSN", ""), configure=create_table)
+pool = ConnectionPool.from_env(configure=create_table)
 app = PoolMiddleware(serve, pool)

@@ -9,11 +9,12 @@ EXTRA = frozenset({"click", "psutil", "psycopg2", "rich"})
 def main() -> None:
     """Run the command line; say in one line what to install when it cannot."""
     try:
-        from pgdbpool.demo.command import command  # noqa: PLC0415 (may be missing)
+        from pgdbpool.commands.group import command  # noqa: PLC0415 (may be missing)
+
+        command(prog_name="pgdbpool")
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in EXTRA:
             raise
         sys.exit("the command pgdbpool needs more: pip install 'pgdbpool[demo]'")
     except KeyboardInterrupt:
         sys.exit(130)
-    command(prog_name="pgdbpool")

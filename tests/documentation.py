@@ -1,7 +1,7 @@
 """What the documentation says, for the tests that compare it with the code.
 
-The tables of settings in the README are made from the fields of `Settings`;
-``python -m tests.documentation`` writes them anew.
+The tables of settings in the README are made from the fields of `Settings`, that of
+variables from how each is written; ``python -m tests.documentation`` writes them anew.
 """
 
 import dataclasses
@@ -9,12 +9,15 @@ import itertools
 import re
 from pathlib import Path
 
+from pgdbpool.environment.finding import variable_of
+from pgdbpool.environment.forms import FORMS, UNWRITABLE, text_of
 from pgdbpool.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-BEGIN = "<!-- settings: python -m tests.documentation -->"
-END = "<!-- end of settings -->"
+CONFIGURATION = ROOT / "doc" / "configuration.md"
+BEGIN = "<!-- {}: python -m tests.documentation -->"
+END = "<!-- end of {} -->"
 HEADINGS = {
     "essential": "Essential",
     "often": "Often",
@@ -55,11 +58,29 @@ def _default(value: object) -> str:
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 
-def renewed(readme: str) -> str:
-    """Return the README with its tables made anew."""
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{settings_tables()}\n\n{END}{after}"
+def variables_table() -> str:
+    """Return the variable of each setting, as Markdown."""
+    defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
+    head = ["| variable | value | default |", "|---|---|---|"]
+    rows = []
+    for setting, form in FORMS.items():
+        default = defaults[setting]
+        has_default = default != "" and (default is not None or form.may_be_none)
+        text = f"`{text_of(default)}`" if has_default else ""
+        rows.append(f"| `{variable_of(setting)}` | {form} | {text} |")
+    without = [f"`{name}` has no variable: {why}." for name, why in UNWRITABLE.items()]
+    return "\n".join([*head, *rows, "", *without])
+
+
+def renewed(document: Path) -> str:
+    """Return what a document says with its tables made anew."""
+    text = document.read_text(encoding="utf-8")
+    for name, make in (("settings", settings_tables), ("variables", variables_table)):
+        before, begin, rest = text.partition(BEGIN.format(name))
+        _, end, after = rest.partition(END.format(name))
+        if begin:
+            text = f"{before}{begin}\n\n{make()}\n\n{end}{after}"
+    return text
 
 
 def snippets(document: Path, language: str = "python") -> list[str]:
@@ -81,4 +102,5 @@ def table(document: Path, first_column: str) -> list[list[str]]:
 
 
 if __name__ == "__main__":
-    README.write_text(renewed(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in (README, CONFIGURATION):
+        path.write_text(renewed(path), encoding="utf-8")

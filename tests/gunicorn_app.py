@@ -1,7 +1,7 @@
 """The application that the tests of the hooks have served.
 
 It finds its database in APP_DSN, so that the arbiter is not told of it by
-PGDBPOOL_DSN, and the settings of its pool in APP_POOL.
+PGDBPOOL_CONNINFO, and the settings of its pool in APP_POOL.
 """
 
 from __future__ import annotations

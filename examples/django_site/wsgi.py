@@ -1,6 +1,6 @@
 """Notes, with Django: a whole project in one file.
 
-    export PGDBPOOL_DSN=postgresql://app@localhost/shop
+    export PGDBPOOL_CONNINFO=postgresql://app@localhost/shop
     gunicorn -c examples/gunicorn.conf.py examples.django_site.wsgi
     curl localhost:8000
     curl localhost:8000 -d 'buy milk'
@@ -11,8 +11,6 @@ empty line breaks a rule of the table, and the request is rolled back.
 Django's models have connections of their own. This is for views that speak SQL,
 beside models or without any.
 """
-
-import os
 
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
@@ -53,5 +51,5 @@ def notes(request: HttpRequest) -> HttpResponse:
 urlpatterns = [path("", notes)]
 settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["localhost", "127.0.0.1"])
 
-pool = ConnectionPool(os.environ.get("PGDBPOOL_DSN", ""), configure=create_table)
+pool = ConnectionPool.from_env(configure=create_table)
 application = PoolMiddleware(get_wsgi_application(), pool)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Headers = list[tuple[str, str]]
 
-DSN_VARIABLE = "PGDBPOOL_DSN"
+DSN_VARIABLE = "PGDBPOOL_CONNINFO"
 # To a standby where there is one; no POST of the shop would be a good one.
 READ_METHODS = ("GET", "HEAD")
 LONGEST_SLEEP = 10.0

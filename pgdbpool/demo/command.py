@@ -1,4 +1,4 @@
-"""The command line: what it takes and what it says about itself."""
+"""``pgdbpool demo``: what it takes and what it says about itself."""
 
 from __future__ import annotations
 
@@ -7,24 +7,16 @@ import sys
 
 import click
 
-from pgdbpool import __version__
 from pgdbpool.demo.run import Options, run
 
 WORKERS = click.IntRange(1, 64)
 THREADS = click.IntRange(1, 256)
 PORT = click.IntRange(0, 65_535)
-SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
 STANDBYS = click.IntRange(0, 4)
 SECONDS = click.FloatRange(min=1)
 
 
-@click.group(context_settings=SETTINGS)
-@click.version_option(__version__, prog_name="pgdbpool")
-def command() -> None:
-    """A connection pool for WSGI applications on PostgreSQL."""
-
-
-@command.command()
+@click.command()
 @click.option(
     "--dsn",
     metavar="DSN",

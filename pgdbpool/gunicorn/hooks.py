@@ -3,7 +3,7 @@
 * ``on_starting`` refuses an impossible budget, before anything listens.
 * ``when_ready`` says whether the workers' connections fit the server. Without
   ``--preload`` the arbiter knows no pool, and asks the server named by
-  ``PGDBPOOL_DSN``, ``DATABASE_URL`` or libpq's own variables; where there is
+  ``PGDBPOOL_CONNINFO``, ``DATABASE_URL`` or libpq's own variables; where there is
   none, the first worker says it.
 * ``pre_fork`` sees to it that the arbiter holds no connection, and that there
   is a reaper (`pgdbpool.gunicorn.reaper`).

@@ -12,9 +12,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from pgdbpool.environment import find_outline
 from pgdbpool.gunicorn import reaper
 from pgdbpool.routing.hosts import endpoint_params
-from pgdbpool.settings import libpq_params
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,10 +23,8 @@ if TYPE_CHECKING:
     from pgdbpool.gunicorn.server import Config
     from pgdbpool.settings import Settings
 
-DSN_VARIABLES = ("PGDBPOOL_DSN", "DATABASE_URL")
 # Any of these tells libpq where to connect.
 PLACE_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE", "PGPORT")
-SCHEMES = ("postgresql://", "postgres://")
 # What tells one server from another, for libpq and in its environment.
 PLACE_PARAMETERS = {
     "host": "PGHOST",
@@ -45,20 +43,17 @@ def targets_of(settings: Settings, environ: Mapping[str, str]) -> list[Target]:
     return [{"params": params, "environ": variables} for params in each]
 
 
-def target_of_environ(environ: Mapping[str, str]) -> Target | None:
-    """Return where the environment says the database is, if it does.
+def settings_of_environ(environ: Mapping[str, str]) -> Settings | None:
+    """Return where the environment says the database is, and the sizes, if it does.
 
     Raises:
-        SettingsError: it does, but in a DSN that does not parse.
+        SettingsError: it does, but in a way that cannot be understood.
     """
-    variables = _libpq_variables(environ)
-    dsn = environ.get(DSN_VARIABLES[0], "")
-    url = environ.get(DSN_VARIABLES[1], "")
-    if not dsn and url.startswith(SCHEMES):
-        dsn = url
-    if not dsn and not any(environ.get(name) for name in PLACE_VARIABLES):
+    found = find_outline(environ)
+    is_said = "conninfo" in found.values or "endpoints" in found.values
+    if not is_said and not any(environ.get(name) for name in PLACE_VARIABLES):
         return None
-    return {"params": libpq_params(dsn, None)[0], "environ": variables}
+    return found.settings()
 
 
 def place_of(target: Target) -> tuple[str | None, ...]:

@@ -13,7 +13,12 @@ from psycopg2.extensions import cursor
 
 from pgdbpool.gunicorn import budget
 from pgdbpool.gunicorn.budget import Capacity, Demand, Wish
-from pgdbpool.gunicorn.pipe import ReaperPipe, place_of, target_of_environ, targets_of
+from pgdbpool.gunicorn.pipe import (
+    ReaperPipe,
+    place_of,
+    settings_of_environ,
+    targets_of,
+)
 from pgdbpool.gunicorn.reaper import read_capacity
 from pgdbpool.pool import ConnectionPool, all_pools
 from pgdbpool.settings import Settings
@@ -103,11 +108,12 @@ class Service:
         """
         demands = demands_of_pools(all_pools(), limits)
         if not demands:
-            target = target_of_environ(os.environ)
-            if target is None:
+            settings = settings_of_environ(os.environ)
+            if settings is None:
                 log.debug("pgdbpool: no DSN in the environment, worker 1 will check")
                 return
-            demands = [(target, sum(limits.max_sizes([Wish(Settings.max_size)])))]
+            size = sum(limits.max_sizes([wish_of(settings)]))
+            demands = [(one, size) for one in targets_of(settings, os.environ)]
         for target, size in demands:
             left = max(0.0, deadline - time.monotonic())
             answer = self.pipe.ask(target, self.id, left)

@@ -27,7 +27,7 @@ def test_a_database_down_at_boot_keeps_nobody_from_starting(
     private_server.stop("fast")
     options = ["-w", "2", *preload]
     with Gunicorn(
-        tmp_path, dsn, *options, pool=POOL, environ={"PGDBPOOL_DSN": dsn}
+        tmp_path, dsn, *options, pool=POOL, environ={"PGDBPOOL_CONNINFO": dsn}
     ) as gunicorn:
         gunicorn.wait(503)
         pids = {worker.pid for worker in gunicorn.workers()}
@@ -42,7 +42,9 @@ def test_a_frozen_database_at_boot_holds_the_arbiter_for_a_second_at_most(
     """It says that it got no answer, boots its workers, and recovers."""
     dsn = private_server.dsn()
     private_server.freeze()
-    with Gunicorn(tmp_path, dsn, pool=POOL, environ={"PGDBPOOL_DSN": dsn}) as gunicorn:
+    with Gunicorn(
+        tmp_path, dsn, pool=POOL, environ={"PGDBPOOL_CONNINFO": dsn}
+    ) as gunicorn:
         gunicorn.wait_log("Listening at")
         heard = time.monotonic()
         gunicorn.wait_log("could not check: the server gave no answer in time")

@@ -63,7 +63,7 @@ def client(
     example: str, schema_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[TestApp]:
     """Give a client of an example that was just imported."""
-    monkeypatch.setenv("PGDBPOOL_DSN", schema_dsn)
+    monkeypatch.setenv("PGDBPOOL_CONNINFO", schema_dsn)
     module, _, name = example.partition(":")
     with _django_not_configured():
         app = getattr(importlib.import_module(module), name)
@@ -121,7 +121,7 @@ def test_an_example_runs_under_gunicorn(
 ) -> None:
     """With the configuration beside it; two workers make the table at once."""
     conf = _conf().read_text(encoding="utf-8") + "\ncontrol_socket_disable = True\n"
-    environ = {"PGDBPOOL_DSN": schema_dsn}
+    environ = {"PGDBPOOL_CONNINFO": schema_dsn}
     with Gunicorn(
         tmp_path, schema_dsn, conf=conf, app=example, environ=environ
     ) as gunicorn:

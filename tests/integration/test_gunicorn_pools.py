@@ -152,7 +152,7 @@ def test_gunicorn_says_whether_all_connections_fit(
 ) -> None:
     """The arbiter when it can know the server, else the first worker; once."""
     options = ["-w", "2", "--threads", "4"]
-    environ = {"PGDBPOOL_DSN": dsn} if knower == "environment" else {}
+    environ = {"PGDBPOOL_CONNINFO": dsn} if knower == "environment" else {}
     options += ["--preload"] if knower == "preload" else []
     with Gunicorn(tmp_path, dsn, *options, environ=environ) as gunicorn:
         line = gunicorn.wait_log("2 workers x 4 connections = 8; the server has")

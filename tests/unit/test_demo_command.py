@@ -3,7 +3,7 @@
 import pytest
 from click.testing import CliRunner
 
-from pgdbpool.demo.command import command
+from pgdbpool.commands.group import command
 
 BAD_USAGE = 2
 

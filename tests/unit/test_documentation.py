@@ -9,8 +9,18 @@ import pytest
 import pgdbpool
 from pgdbpool import PoolMiddleware, errors
 from pgdbpool.endpoint.state import MOVES
+from pgdbpool.environment.finding import REQUIRED, SINGLETON, TELLING, variable_of
+from pgdbpool.environment.forms import FORMS
 from pgdbpool.gunicorn import hooks
-from tests.documentation import README, ROOT, documents, renewed, snippets, table
+from tests.documentation import (
+    CONFIGURATION,
+    README,
+    ROOT,
+    documents,
+    renewed,
+    snippets,
+    table,
+)
 
 ARCHITECTURE = ROOT / "doc" / "architecture.md"
 FAILURES = ROOT / "doc" / "failures.md"
@@ -35,8 +45,26 @@ def names(cell: str) -> list[str]:
 
 def test_the_readme_has_the_settings_as_they_are() -> None:
     """``python -m tests.documentation`` writes them anew."""
-    assert text(README) == renewed(text(README))
-    assert renewed(text(README)).count("| `max_size` |") == 1
+    assert text(README) == renewed(README)
+    assert renewed(README).count("| `max_size` |") == 1
+
+
+def test_every_variable_is_told_as_it_is() -> None:
+    """``python -m tests.documentation`` writes them anew."""
+    assert text(CONFIGURATION) == renewed(CONFIGURATION)
+    assert renewed(CONFIGURATION).count("| `PGDBPOOL_MAX_SIZE` |") == 1
+    told = {names(row[0])[0] for row in table(CONFIGURATION, "variable")}
+    assert told == {variable_of(setting) for setting in FORMS}
+
+
+def test_every_name_of_the_singleton_is_told() -> None:
+    """Those first by which it is known that they are meant."""
+    _, section = text(CONFIGURATION).split("## The names of the singleton")
+    rows = re.findall(r"^\| `(\w+)` \| (\S+)", section, re.MULTILINE)
+    assert tuple(name for name, _ in rows) == SINGLETON
+    assert "one of the first six" in section
+    assert len(TELLING) == 6
+    assert tuple(name for name, default in rows if default == "required") == REQUIRED
 
 
 def test_the_readme_begins_with_an_application_and_two_commands() -> None:

@@ -5,40 +5,72 @@ import os
 import pytest
 
 from pgdbpool.errors import SettingsError
-from pgdbpool.gunicorn.pipe import ReaperPipe, target_of_environ, targets_of
+from pgdbpool.gunicorn.pipe import ReaperPipe, settings_of_environ, targets_of
 from pgdbpool.settings import Settings
+
+
+def targets(**environ: str) -> list[dict[str, str]]:
+    """Return the parameters of what an environment leads to."""
+    settings = settings_of_environ(environ)
+    assert settings is not None
+    return [one["params"] for one in targets_of(settings, environ)]
 
 
 @pytest.mark.parametrize(
     ("environ", "params"),
     [
-        ({"PGDBPOOL_DSN": "host=a", "DATABASE_URL": "postgresql://b"}, {"host": "a"}),
-        ({"DATABASE_URL": "postgres://b/shop"}, {"host": "b", "dbname": "shop"}),
-        ({"PGHOST": "c"}, {}),
-        ({"PGSERVICE": "shop", "DATABASE_URL": "mysql://d"}, {}),
+        (
+            {"PGDBPOOL_CONNINFO": "host=a", "DATABASE_URL": "postgresql://b"},
+            [{"host": "a"}],
+        ),
+        ({"DATABASE_URL": "postgres://b/shop"}, [{"host": "b", "dbname": "shop"}]),
+        ({"PGHOST": "c"}, [{}]),
+        ({"PGSERVICE": "shop", "DATABASE_URL": "mysql://d"}, [{}]),
     ],
 )
 def test_the_environment_says_where_the_database_is(
-    environ: dict[str, str], params: dict[str, str]
+    environ: dict[str, str], params: list[dict[str, str]]
 ) -> None:
-    """Our own variable, then the usual one, then libpq's."""
-    target = target_of_environ(environ)
-    assert target is not None
-    assert target["params"] == params
+    """As it does to a pool: our own variable, then the usual ones, then libpq's."""
+    assert targets(**environ) == params
+
+
+def test_each_endpoint_of_the_environment_is_a_target() -> None:
+    """Each server has to have room."""
+    several = targets(PGDBPOOL_CONNINFO="host=a,b dbname=shop")
+    assert [one["host"] for one in several] == ["a", "b"]
+    several = targets(PGDBPOOL_ENDPOINTS="postgresql://a postgresql://b:1")
+    assert [one["host"] for one in several] == ["a", "b"]
+
+
+def test_the_environment_says_how_many_connections_a_pool_has() -> None:
+    """What is no place or size is not looked at."""
+    environ = {"PGHOST": "a", "PGDBPOOL_MAX_SIZE": "7", "PGDBPOOL_CHECK": "no:where"}
+    settings = settings_of_environ(environ)
+    assert settings is not None
+    assert settings.max_size == 7
+    assert settings.explicit == {"max_size"}
 
 
 @pytest.mark.parametrize(
-    "environ", [{}, {"DATABASE_URL": "mysql://d"}, {"PGPASSWORD": "x", "PGHOST": ""}]
+    "environ",
+    [
+        {},
+        {"DATABASE_URL": "mysql://d"},
+        {"PGPASSWORD": "x", "PGHOST": ""},
+        {"PGDBPOOL_MAX_SIZE": "7"},
+        {"DB_HOST": "d", "DB_USER": "u", "DB_NAME": "n"},
+    ],
 )
 def test_an_environment_that_says_nothing_is_no_target(environ: dict[str, str]) -> None:
-    """A password alone or the URL of another database leads nowhere."""
-    assert target_of_environ(environ) is None
+    """A password alone, or names that any database can have, lead nowhere."""
+    assert settings_of_environ(environ) is None
 
 
 def test_a_dsn_that_does_not_parse_is_not_quoted() -> None:
     """It may hold a password."""
     with pytest.raises(SettingsError) as caught:
-        target_of_environ({"PGDBPOOL_DSN": "host=a secret"})
+        settings_of_environ({"PGDBPOOL_CONNINFO": "host=a secret"})
     assert "secret" not in str(caught.value)
 
 
