@@ -1,6 +1,7 @@
 """pgdbpool: the connection pool that makes PostgreSQL effortless behind WSGI."""
 
 import pgdbpool.errors  # noqa: F401 - first: it says how to install the driver
+from pgdbpool.auth.provider import Credential
 from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.snapshot import EndpointState
 from pgdbpool.endpoint.standing import Role
@@ -8,6 +9,7 @@ from pgdbpool.errors import (
     AuthenticationFailed,
     CommitUnknown,
     ConnectionReleased,
+    CredentialError,
     EndpointDown,
     NestedCheckout,
     NoPrimary,
@@ -31,6 +33,8 @@ __all__ = [
     "CommitUnknown",
     "ConnectionPool",
     "ConnectionReleased",
+    "Credential",
+    "CredentialError",
     "EndpointDown",
     "EndpointState",
     "NestedCheckout",

@@ -1,4 +1,4 @@
-"""What its owner does to an open pool: check, drain, resize."""
+"""What its owner does to an open pool: check, drain, rotate, resize."""
 
 from time import monotonic
 
@@ -63,6 +63,20 @@ class Caring(Holding):
                 self._roster.condemn(endpoint, Reason.DRAINED)
             self._roster.plan(monotonic())
         self.act()
+
+    def rotate(self) -> None:
+        """Fetch the password anew, and replace all connections with it.
+
+        Idle ones are replaced one after the other, so that others serve meanwhile,
+        those in use at their release. Blocks only while a provider is asked. Comes
+        by itself when a provider is found to have another password.
+
+        Raises:
+            CredentialError: the provider fails; nothing is replaced.
+        """
+        for credentials in self._logins():
+            credentials.renew()
+        self.replace_all()
 
     def retire_idle(self) -> None:
         """Close what is idle and open nothing before the next use.

@@ -30,6 +30,14 @@ class CommitUnknown(psycopg2.OperationalError, psycopg2.pool.PoolError):
     """
 
 
+class CredentialError(psycopg2.OperationalError):
+    """A provider of the password fails, or what it answers is of no use.
+
+    No login was tried. It is the ``__cause__`` of an `EndpointDown`; its own is
+    what the provider raised.
+    """
+
+
 class PoolError(psycopg2.OperationalError, psycopg2.pool.PoolError):
     """No connection can be had; the base of what an acquire raises."""
 

@@ -14,6 +14,7 @@ from pgdbpool.endpoint.standing import Role
 from pgdbpool.endpoint.state import State
 from pgdbpool.errors import (
     AuthenticationFailed,
+    CredentialError,
     EndpointDown,
     NestedCheckout,
     NoPrimary,
@@ -102,7 +103,9 @@ class Report:
         waited = now - asked
         within = f"within {waited:.3g} s" if waited > AT_ONCE else "to be had at once"
         advice = ADVICE[kind]
-        if cause is not None and not isinstance(cause, SERVERS):
+        if isinstance(cause, CredentialError):
+            advice = "Look at what provides the password."
+        elif cause is not None and not isinstance(cause, SERVERS):
             advice = "Look at what your configure and check hooks do."
         error = kind(
             f"pool {self._name!r}: no connection {within}{asker} "

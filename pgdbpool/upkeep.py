@@ -6,6 +6,7 @@ Time brings lifetimes, idle times, probes and the end of grace.
 import math
 from typing import Final
 
+from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Entry
 from pgdbpool.endpoint.state import Reason, State
@@ -28,6 +29,15 @@ class TendedRoster(PlacedRoster):
             self.retire(entry, None, Reason.CONNECT_FAILED)
         self.upkeep(now)
 
+    def connected(
+        self, entry: Entry, conn: PooledConnection, seconds: float, now: float
+    ) -> None:
+        """Take in a finished connect, in the place of what is outdated."""
+        super().connected(entry, conn, seconds, now)
+        outdated = entry.endpoint.outdated()
+        if outdated is not None:
+            self.retire_idle(outdated, entry.endpoint.outdated_as)
+
     def upkeep(self, now: float) -> float:
         """Retire what is due, probe, refuse; return when to come again."""
         self.salvage(now)
@@ -37,6 +47,8 @@ class TendedRoster(PlacedRoster):
             for entry in tuple(endpoint.entries)
         ]
         self.plan(now)
+        for endpoint in self.endpoints:
+            self._renew(endpoint, now)
         self._refuse(now)
         due += [self._retry_due(endpoint, now) for endpoint in self.endpoints]
         due.append(self.refusal_due(now))
@@ -45,6 +57,21 @@ class TendedRoster(PlacedRoster):
         due.append(self.resolve(now))
         # What is due by now has been done, or is not to be had any sooner.
         return max(min(due), now + SHORTEST_PAUSE)
+
+    def _renew(self, endpoint: Endpoint, now: float) -> None:
+        """Replace what is outdated, one at a time, so that others serve meanwhile."""
+        outdated = endpoint.outdated()
+        if (
+            outdated is None
+            or not self.is_filling
+            or endpoint.is_leaving
+            or endpoint.health.is_down
+            or endpoint.count(State.CONNECTING)
+        ):
+            return
+        if len(endpoint.entries) >= self.max_size:
+            self.retire_idle(outdated, endpoint.outdated_as)
+        self.open_at(endpoint, now)
 
     def _refuse(self, now: float) -> None:
         """Wake who waits for what is not to be had."""
@@ -112,7 +139,12 @@ class TendedRoster(PlacedRoster):
             return math.inf
         return endpoint.health.retry_at
 
-    # Opening, closing, changing size.
+    # Opening, closing, changing size and credentials.
+
+    def rotate(self) -> None:
+        """Have all replaced, nobody waiting for it: new logins are other ones."""
+        for endpoint in self.endpoints:
+            endpoint.outdate(Reason.ROTATED)
 
     def resize(self, min_size: int, max_size: int, now: float) -> None:
         """Change the limits; what is too many goes, when busy at its release."""

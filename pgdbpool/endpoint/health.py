@@ -7,7 +7,12 @@ import random
 import re
 from typing import Final
 
-from pgdbpool.errors import AuthenticationFailed, EndpointDown, TooManyConnections
+from pgdbpool.errors import (
+    AuthenticationFailed,
+    CredentialError,
+    EndpointDown,
+    TooManyConnections,
+)
 
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 2.0
@@ -33,6 +38,8 @@ NO_DATABASE: Final = re.compile(
 
 def refusal_of(error: BaseException) -> type[EndpointDown] | None:
     """Return how the server refused a login, None if it gave no such answer."""
+    if isinstance(error, CredentialError):
+        return None  # no login was tried
     if getattr(error, "pgcode", None) is not None:
         return None  # a statement's, in a hook: for a login psycopg2 has none
     text = str(error)

@@ -34,6 +34,7 @@ class Reason(enum.Enum):
     LIFETIME = "lifetime"
     IDLE_TIME = "idle time"
     DRAINED = "drained"
+    ROTATED = "credentials"
     SHRUNK = "shrunk"
     MOVED = "its name leads elsewhere"
     ABANDONED = "abandoned"

@@ -39,10 +39,11 @@ def test_without_the_driver_one_line_says_what_to_install() -> None:
 def test_what_is_optional_is_not_needed() -> None:
     """The package works without gunicorn, gevent and all that the demo needs."""
     optional = ("gunicorn", "gevent", "psycogreen", "click", "rich", "pgserver")
-    optional += ("itsdangerous",)
+    optional += ("dotenv", "itsdangerous")
     program = (
         "import pgdbpool; pool = pgdbpool.ConnectionPool('host=nowhere.invalid'); "
-        "pgdbpool.PoolMiddleware(print, pool); print(pool.name)"
+        "pgdbpool.PoolMiddleware(print, pool); pgdbpool.ConnectionPool.from_env(); "
+        "print(pool.name)"
     )
 
     ended = run(program, without=(*optional, "psutil", "typing_extensions"))

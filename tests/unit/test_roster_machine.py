@@ -150,6 +150,12 @@ class AnyOrder(RuleBasedStateMachine):
         self.roster.condemn(self.roster.endpoint, Reason.DRAINED)
         self.roster.plan(self.roster.now)
 
+    @rule()
+    def rotate(self) -> None:
+        """New logins are to be other ones."""
+        self.roster.rotate()
+        self.roster.upkeep(self.roster.now)
+
     @rule(sizes=SIZES)
     def resize(self, sizes: tuple[int, int]) -> None:
         """The pool is made larger or smaller."""
@@ -219,4 +225,4 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 TestAnyOrder = AnyOrder.TestCase
-TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=40)
+TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -1,0 +1,75 @@
+"""Makes the endpoints of a pool, from its settings."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pgdbpool.auth.cache import Credentials
+from pgdbpool.auth.provider import Source, as_provider
+from pgdbpool.endpoint.endpoint import Endpoint, endpoint_name
+from pgdbpool.endpoint.need import Need, default_need
+from pgdbpool.errors import SettingsError
+from pgdbpool.routing.hosts import Params, endpoint_params, weights_of
+from pgdbpool.settings import Settings
+from pgdbpool.watchdog import Watchdog
+
+
+def endpoints_of(
+    settings: Settings, name: str
+) -> tuple[Callable[[], list[Endpoint]], Need | None]:
+    """Return what makes the endpoints, anew each time, and what a plain hold needs.
+
+    Args:
+        settings: the pool's.
+        name: the pool's.
+
+    Raises:
+        SettingsError: together they are no cluster, or the password is of no use.
+    """
+    each, factories, attributes = endpoint_params(settings)
+    names = [endpoint_name(params) for params in each]
+    weights = weights_of(names, settings.weights)
+    logins = _logins(settings, each, names, name)
+
+    def make() -> list[Endpoint]:
+        return [
+            Endpoint(params, factories, settings, weight, credentials)
+            for params, weight, credentials in zip(each, weights, logins, strict=True)
+        ]
+
+    return make, default_need(attributes, is_one_name=len(each) == 1)
+
+
+def _logins(
+    settings: Settings, each: Sequence[Params], names: Sequence[str], pool: str
+) -> Sequence[Credentials | None]:
+    """Return where each endpoint has its password from; None: libpq finds it."""
+    password: Any = settings.password
+    if password in (None, ""):
+        return [None] * len(each)
+    if any("password" in params for params in each):
+        raise SettingsError("password: the DSN has one already; give either")
+    if isinstance(password, str):
+        for params in each:
+            params["password"] = password
+        return [None] * len(each)
+    user = each[0].get("user")
+    if not hasattr(password, "at"):
+        return [_kept(as_provider(password, user), pool, settings)] * len(each)
+    places = [name.rpartition(":") for name in names]
+    return [
+        _kept(as_provider(password.at(host, int(port)), user), pool, settings)
+        for host, _, port in places
+    ]
+
+
+def _kept(source: Source, pool: str, settings: Settings) -> Credentials:
+    if settings.threaded:
+        return Credentials(source, name=pool)
+    return Credentials(source, name=pool, timer=NoTimer(), start=lambda run: run())
+
+
+class NoTimer(Watchdog):
+    """Wakes nobody: without threads what has expired is fetched by who needs it."""
+
+    def at(self, when: float, key: object, fire: Callable[[], None]) -> None:
+        """Do nothing."""
