@@ -47,7 +47,10 @@ class Connecting(Locating):
         return functools.partial(self._begin_connect, entry)
 
     def _begin_connect(self, entry: Entry) -> None:
-        self._come_by(monotonic() + entry.endpoint.connect_limit)
+        endpoint = entry.endpoint
+        is_new = endpoint.host is not None and not endpoint.host.is_met
+        # Where a name leads is found out meanwhile.
+        self._come_by(monotonic() + (0.0 if is_new else endpoint.connect_limit))
         with self._lock:
             if entry.has_begun or entry.state is not State.CONNECTING:
                 return
@@ -61,6 +64,7 @@ class Connecting(Locating):
         """Fill one entry; the body of a thread of its own."""
         began = monotonic()
         try:
+            self._find_anew(entry.endpoint)
             conn = entry.endpoint.connect()
             finding = self._introduce(entry, conn)
         except BaseException as error:  # noqa: BLE001 - a thread has nobody to tell
@@ -80,10 +84,8 @@ class Connecting(Locating):
         conn.entry = entry
         if entry.endpoint.host is not None:
             entry.address = names.address_of(conn)
-        mine = weakref.ref(self)
-        told = functools.partial(_on_hangup, mine, weakref.ref(conn))
-        entry.is_heard = hangups.listen(conn.fileno(), told)
-        vacated = functools.partial(_on_vacated, mine, entry)
+        self._listen(entry, conn)
+        vacated = functools.partial(_on_vacated, weakref.ref(self), entry)
         with self._lock:
             now = monotonic()
             if entry.state is State.CONNECTING:
@@ -98,6 +100,16 @@ class Connecting(Locating):
         )
         self._come_by(due)
         self.act()
+
+    def _listen(self, entry: Entry, conn: PooledConnection) -> None:
+        """Hear of it when the server ends the session."""
+        told = functools.partial(_on_hangup, weakref.ref(self), weakref.ref(conn))
+        entry.is_heard = hangups.listen(conn.fileno(), told)
+
+    def _mend_soon(self) -> None:
+        """Have mended what a finalizer found, which may run inside the pool's lock."""
+        with contextlib.suppress(RuntimeError):
+            _thread.start_new_thread(self.mend, ())
 
     def _introduce(self, entry: Entry, conn: PooledConnection) -> Finding | None:
         """Ask a server that is not known, or no more, who it is. Blocks.
@@ -209,8 +221,7 @@ def _on_vacated(keeper: "weakref.ref[Connecting]", entry: Entry, _conn: object) 
     alive = keeper()
     if alive is not None:
         alive._roster.is_disturbed = True  # noqa: SLF001 - its own
-        with contextlib.suppress(RuntimeError):
-            _thread.start_new_thread(alive.mend, ())
+        alive._mend_soon()  # noqa: SLF001 - its own
 
 
 def _on_hangup(

@@ -20,6 +20,7 @@ from typing import Any
 
 import psycopg2
 
+from pgdbpool.auth.cache import Credentials
 from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.need import Need
@@ -61,12 +62,13 @@ class Keeper(ABC):
         self._is_rollback_enough = settings.reset == "rollback"
         self._is_ping_enough = self._is_rollback_enough and not settings.check
         self._start_anew()
+        changed = functools.partial(_on_change, weakref.ref(self))
+        for credentials in self._logins():
+            credentials.on_change(changed)
         _keepers.add(self)
 
     def _start_anew(self) -> None:
-        # Reentrant only so that a finalizer, which the collector can run while this
-        # very thread holds it, finds out that it is (`Holding.release`).
-        self._lock: Any = threading.RLock()
+        self._lock = self._new_lock()
         self._is_locked_by_me = _is_owned_by_me(self._lock)
         # The lock guards all of these.
         self._roster = TendedRoster(
@@ -78,6 +80,11 @@ class Keeper(ABC):
         self._report = Report(self.name, self._roster)
         self._upkeep_at = math.inf
         self._upkeep_key = object()
+
+    def _new_lock(self) -> Any:  # noqa: ANN401 - typeshed hides its class
+        # Reentrant only so that a finalizer, which the collector can run while this
+        # very thread holds it, finds out that it is (`Holding.release`).
+        return threading.RLock()
 
     @abstractmethod
     def _acts(self) -> Acts:
@@ -97,6 +104,21 @@ class Keeper(ABC):
         """Take back what was lost, by a holder or to an exception from outside."""
         with self._lock:
             self._roster.salvage(monotonic())
+        self.act()
+
+    # Credentials.
+
+    def _logins(self) -> set[Credentials]:
+        """Return where the passwords are from, if not from libpq."""
+        found = (endpoint.credentials for endpoint in self._roster.endpoints)
+        return {credentials for credentials in found if credentials is not None}
+
+    def replace_all(self) -> None:
+        """Replace all connections, one after the other: new logins are others."""
+        with self._lock:
+            self._roster.rotate()
+            due = self._roster.upkeep(monotonic())
+        self._come_by(due)
         self.act()
 
     # Upkeep.
@@ -188,6 +210,12 @@ def _on_timer(keeper: "weakref.ref[Keeper]") -> None:
     alive = keeper()
     if alive is not None:
         alive._keep_up()  # noqa: SLF001 - its own
+
+
+def _on_change(keeper: "weakref.ref[Keeper]") -> None:
+    alive = keeper()
+    if alive is not None:
+        alive.replace_all()
 
 
 _keepers: "weakref.WeakSet[Keeper]" = weakref.WeakSet()

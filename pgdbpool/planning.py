@@ -78,7 +78,7 @@ class Planner(Census):
         demand = self._demand(now)
         for endpoint in self.endpoints:
             for _ in range(self._wanted(endpoint, demand.get(endpoint, 0), now)):
-                self._begin_connect(endpoint, now)
+                self.open_at(endpoint, now)
 
     def grow(self, endpoint: Endpoint, now: float) -> None:
         """Open one more where a hold should have been served, but none was idle.
@@ -91,9 +91,10 @@ class Planner(Census):
             and not (endpoint.health.is_down or endpoint.health.failures)
             and not endpoint.count(State.CONNECTING)
         ):
-            self._begin_connect(endpoint, now)
+            self.open_at(endpoint, now)
 
-    def _begin_connect(self, endpoint: Endpoint, now: float) -> None:
+    def open_at(self, endpoint: Endpoint, now: float) -> None:
+        """Begin a connect, whoever it is for."""
         self.stats.connections_num += 1
         self.jobs.append(self._acts.begin_connect(endpoint.new_entry(now)))
 

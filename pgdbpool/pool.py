@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, TypeVar
 from pgdbpool.block import Block
 from pgdbpool.care import Caring
 from pgdbpool.endpoint.connection import PooledConnection
-from pgdbpool.endpoint.endpoint import Endpoint, endpoint_name
 from pgdbpool.endpoint.entry import Entry, Hold, Reading, StrictReading
-from pgdbpool.endpoint.need import default_need
 from pgdbpool.endpoint.snapshot import EndpointState
 from pgdbpool.endpoint.state import Reason, State
+from pgdbpool.environment import PREFIX, Dotenv, Given, find
 from pgdbpool.errors import SettingsError
 from pgdbpool.keeper import all_keepers
 from pgdbpool.reading import read
-from pgdbpool.routing.hosts import endpoint_params, weights_of
+from pgdbpool.routing.servers import endpoints_of
 from pgdbpool.settings import Settings, SettingsDict
 from pgdbpool.stats import Stats
+from pgdbpool.threadless import Threadless
 from pgdbpool.watchdog import shut_down
 
 if TYPE_CHECKING:
@@ -51,25 +51,51 @@ class ConnectionPool(Caring):
         SettingsError: a setting is unknown, wrong or contradictory.
     """
 
+    def __new__(cls, *_: object, **given: object) -> "Self":
+        """Return one without threads where that is asked for."""
+        kind = (
+            _Threadless
+            if cls is ConnectionPool and not given.get("threaded", True)
+            else cls
+        )
+        return object.__new__(kind)  # type: ignore[return-value]
+
     def __init__(
         self, conninfo: str | Sequence[str] = "", **given: "Unpack[SettingsDict]"
     ) -> None:
         settings = Settings.of(conninfo, given)
-        each, factories, attributes = endpoint_params(settings)
-        weights = weights_of([endpoint_name(p) for p in each], settings.weights)
-
-        def endpoints() -> list[Endpoint]:
-            return [
-                Endpoint(params, factories, settings, weight)
-                for params, weight in zip(each, weights, strict=True)
-            ]
-
         name = settings.name or f"pool-{next(_numbers)}"
-        need = default_need(attributes, is_one_name=len(each) == 1)
+        endpoints, need = endpoints_of(settings, name)
         super().__init__(name, settings, endpoints, need)
         self._roster.is_open = settings.open
         for callback in tuple(_on_created):
             callback(self)
+
+    @classmethod
+    def from_env(
+        cls, prefix: str = PREFIX, *, dotenv: Dotenv = False, **given: "Unpack[Given]"
+    ) -> "Self":
+        """Make a pool as the environment says, which it does not change.
+
+        For each setting the first counts that has it: an argument, the variable of
+        the setting (``PGDBPOOL_MAX_SIZE``), ``DATABASE_URL``, the ``DB_*`` names of
+        the singleton; last, what libpq knows by itself. The log is warned of what
+        is set and does not count.
+
+        Args:
+            prefix: of the variables of the settings; another for each pool.
+            dotenv: the path of a ``.env`` file, or True for the nearest one from
+                the working directory upwards. The environment goes before it.
+            **given: the arguments of a pool, ``conninfo`` too.
+
+        Raises:
+            SettingsError: a variable is unknown or wrong, which it names.
+            ImportError: python-dotenv, or what a variable needs, is missing.
+        """
+        found = find(prefix, given, dotenv=dotenv)
+        found.warn()
+        with found.explained():
+            return cls(**found.values)
 
     def __repr__(self) -> str:
         """Return name, sizes and endpoints in one line."""
@@ -310,6 +336,8 @@ class ConnectionPool(Caring):
             if roster.was_closed:
                 return
             roster.close()
+        for credentials in self._logins():
+            credentials.rest()
         self.act()
 
         def others() -> list[Entry]:
@@ -328,6 +356,10 @@ class ConnectionPool(Caring):
         for conn in conns:
             if conn is not None:
                 shut_down(conn)
+
+
+class _Threadless(Threadless, ConnectionPool):
+    """The pool of ``threaded=False``."""
 
 
 def _reading(read_only: object, strict: object) -> type[Hold]:

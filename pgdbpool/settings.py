@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from psycopg2 import extensions as driver
 
+from pgdbpool.auth.provider import Credential, Provider, as_provider
 from pgdbpool.checks import check_duration, check_int, check_type, check_via
 from pgdbpool.errors import SettingsError
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 Hook = Callable[[Any], object]
+Password = str | Provider | Callable[[], Credential | str]
 
 # Seconds, behind a transaction pooler, where callers wait without limit.
 LONGEST_PING = 30.0
@@ -41,8 +43,10 @@ BALANCES = ("least_in_use", "round_robin", "weighted", "nearest")
 class SettingsDict(TypedDict, total=False):
     """The keyword arguments of a pool; `Settings` documents each."""
 
+    password: Password | None
     kwargs: Mapping[str, Any] | None
     via: Literal["direct", "transaction-pooler"]
+    threaded: bool
     min_size: int
     max_size: int | None
     timeout: float | None
@@ -81,6 +85,15 @@ class Settings:
         "DSN or URL",
         "Where the database is. With several hosts, or as a list: a primary and its "
         "standbys. Empty: the `PG*` variables of libpq.",
+        repr=False,
+    )
+    password: Password | None = _setting(
+        None,
+        "often",
+        "",
+        "A string, a function that returns one, or a provider whose credentials can "
+        "expire: see [doc/credentials.md](doc/credentials.md). Default: as libpq finds "
+        "it, in the DSN, `PGPASSWORD` or the password file.",
         repr=False,
     )
     min_size: int = _setting(
@@ -145,6 +158,14 @@ class Settings:
     )
     name: str | None = _setting(
         None, "often", "", "The pool's name in messages and logs. Default: `pool-1`, …"
+    )
+    threaded: bool = _setting(
+        True,
+        "rarely",
+        "",
+        "Whether threads share the pool. `False`: for a process of one thread that "
+        "serves one request at a time; it starts no thread and takes no lock. See "
+        "[doc/threadless.md](doc/threadless.md).",
     )
     grace: float | None = _setting(
         5.0,
@@ -257,7 +278,7 @@ class Settings:
             check_duration(name, getattr(self, name))
         for name in ("ping_timeout", "ping_idle"):
             check_duration(name, getattr(self, name), may_be_none=False)
-        for name in ("autocommit", "open"):
+        for name in ("autocommit", "open", "threaded"):
             check_type(name, getattr(self, name), bool)
         check_type("name", self.name, str, type(None))
         if self.order not in ("lifo", "fifo"):
@@ -270,6 +291,11 @@ class Settings:
         check_via(self.via, self.reset)
         check_type("endpoints", self.endpoints, list, tuple, type(None))
         _check_balance(self.balance, self.weights)
+        self._check_what_is_called()
+
+    def _check_what_is_called(self) -> None:
+        if self.password is not None and not isinstance(self.password, str):
+            as_provider(self.password)
         for name in ("configure", "check"):
             hook = getattr(self, name)
             if hook is not None and not callable(hook):

@@ -23,6 +23,8 @@ from types import TracebackType
 import psycopg2
 from psycopg2 import extensions as driver
 
+from pgdbpool import polling
+
 logger = logging.getLogger(__name__)
 
 LONGEST_SLEEP = 3600.0
@@ -146,16 +148,23 @@ class guarded:  # noqa: N801 - used as a verb, like contextlib's
         psycopg2.OperationalError: the limit passed; the connection is unusable.
     """
 
-    __slots__ = ("_conn", "_fired", "_limit", "_what")
+    __slots__ = ("_before", "_conn", "_fired", "_limit", "_polls", "_what")
 
     def __init__(self, conn: driver.connection, limit: float | None, what: str) -> None:
         self._conn = conn
         self._limit = limit
         self._what = what
         self._fired = False
+        # Where there are no threads.
+        self._polls: bool = getattr(conn, "polls", False)
+        self._before: polling.WaitCallback = None
 
     def __enter__(self) -> None:
-        if self._limit is not None:
+        if self._limit is None:
+            return
+        if self._polls:
+            self._before = polling.begin(self._limit, self._fire)
+        else:
             watchdog.at(watchdog.clock() + self._limit, self, self._fire)
 
     def __exit__(
@@ -164,7 +173,13 @@ class guarded:  # noqa: N801 - used as a verb, like contextlib's
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._limit is None or watchdog.cancel(self) or not self._fired:
+        if self._limit is None:
+            return
+        if self._polls:
+            polling.end(self._before)
+        else:
+            watchdog.cancel(self)
+        if not self._fired:
             return
         if error is None or isinstance(error, psycopg2.Error):
             raise psycopg2.OperationalError(

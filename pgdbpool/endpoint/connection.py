@@ -64,6 +64,7 @@ class PooledConnection(driver.connection):
         is_read_ping: it says READ ONLY, because the hold is for reading.
         is_renewed: the COMMIT that ended its hold began the next transaction.
         pinged_for: the hold that this transaction is the ping of.
+        polls: no thread keeps the deadlines of its calls.
         baseline: what release restores.
         cursors: weak references to the cursors the hold opened.
         news: whether the socket has something to read; a system call.
@@ -85,6 +86,7 @@ class PooledConnection(driver.connection):
         "is_write_ping",
         "news",
         "pinged_for",
+        "polls",
     )
 
     baseline: "Baseline"
@@ -99,6 +101,7 @@ class PooledConnection(driver.connection):
         self.is_touched = self.is_cancelled = False
         self.is_changed = self.is_renewed = False
         self.pinged_for: Hold | None = None
+        self.polls = False
         super().__init__(*args, **kwargs)
         self.news = looker(self.fileno())
 

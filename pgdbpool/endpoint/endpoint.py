@@ -4,6 +4,7 @@ Nothing in here knows that there may be other servers. What is guarded by the
 pool's lock says so; `connect` does I/O and is called without it.
 """
 
+import contextlib
 import math
 import os
 import random
@@ -13,17 +14,19 @@ from typing import Final
 
 import psycopg2
 
+from pgdbpool.auth.cache import SLOWEST_PROVIDER, Credentials
 from pgdbpool.endpoint import identity
 from pgdbpool.endpoint.connection import PooledConnection, pooled
 from pgdbpool.endpoint.entry import Entry
 from pgdbpool.endpoint.gate import gate
 from pgdbpool.endpoint.health import Health
 from pgdbpool.endpoint.host import Host
+from pgdbpool.endpoint.login import log_in
 from pgdbpool.endpoint.multiplexed import MultiplexedConnection
 from pgdbpool.endpoint.names import name_of
 from pgdbpool.endpoint.preparing import prepare
 from pgdbpool.endpoint.standing import Standing
-from pgdbpool.endpoint.state import State, move
+from pgdbpool.endpoint.state import Reason, State, move
 from pgdbpool.errors import SettingsError
 from pgdbpool.settings import Settings
 from pgdbpool.watchdog import guarded
@@ -58,6 +61,7 @@ class Endpoint:
         factories: psycopg2's ``connection_factory`` and ``cursor_factory``.
         settings: the pool's.
         weight: its share of the reads.
+        credentials: what to log in with; None: as libpq finds it.
 
     Attributes:
         name: host and port, for messages.
@@ -66,6 +70,7 @@ class Endpoint:
         is_alone: whether the pool has no other endpoint.
         is_leaving: its name leads to it no more; it goes with its last connection.
         generation: entries of an older one must go.
+        outdated_as: the reason they go for.
         entries: all that are not closed.
         shelf: the connections of the idle ones, newest last; it owns them.
         health: whether the server can be reached.
@@ -79,8 +84,10 @@ class Endpoint:
         factories: Mapping[str, type],
         settings: Settings,
         weight: float = 1.0,
+        credentials: Credentials | None = None,
     ) -> None:
         self.weight = weight
+        self.credentials = credentials
         self._factories = factories
         self._params = safe_params(params)
         self._connection_class = pooled(
@@ -94,13 +101,14 @@ class Endpoint:
         self.addresses: frozenset[str] = frozenset()
         self.is_alone = self.is_leaving = False
         # How long a connect may take before its entry is taken back.
-        self.connect_limit = connect_limit(self._params)
+        self.connect_limit = self._limit(self._params)
         self.wants_primary = self._params.get("target_session_attrs") in (
             "read-write",
             "primary",
         )
         # All below is guarded by the pool's lock.
         self.generation = 0
+        self.outdated_as = Reason.DRAINED
         self.entries: set[Entry] = set()
         self.shelf: deque[PooledConnection] = deque()
         self.health = Health()
@@ -132,6 +140,18 @@ class Endpoint:
         self.entries.add(entry)
         return entry
 
+    def outdate(self, reason: Reason) -> None:
+        """Begin a new generation: what there is must go, sooner or later."""
+        self.generation += 1
+        self.outdated_as = reason
+
+    def outdated(self) -> Entry | None:
+        """Return what has been idle for longest of what must go; None: nothing."""
+        for conn in self.shelf:
+            if conn.entry.generation != self.generation:
+                return conn.entry
+        return None
+
     def close_entry(self, entry: Entry) -> None:
         """Move an entry to CLOSED and strike it off."""
         move(entry, State.CLOSED)
@@ -142,7 +162,13 @@ class Endpoint:
 
     def sibling(self) -> "Endpoint":
         """Return another endpoint of the same name."""
-        other = Endpoint(self._params, self._factories, self._settings, self.weight)
+        other = Endpoint(
+            self._params,
+            self._factories,
+            self._settings,
+            self.weight,
+            self.credentials,
+        )
         other.host = self.host
         return other
 
@@ -158,7 +184,12 @@ class Endpoint:
         if addresses and not is_only:
             host, _, port = self.name.rpartition(":")
             self.name = f"{host}({min(addresses)}):{port}"
-        self.connect_limit = connect_limit({**self._params, **self._place(addresses)})
+        self.connect_limit = self._limit({**self._params, **self._place(addresses)})
+
+    def _limit(self, params: Mapping[str, str]) -> float:
+        limit = connect_limit(params)
+        # The provider may be slow, and a login tried again.
+        return limit if self.credentials is None else 2 * limit + SLOWEST_PROVIDER
 
     def is_at(self, address: str | None) -> bool:
         """Whether what was opened to an address is one of its own."""
@@ -170,7 +201,7 @@ class Endpoint:
             return {}
         place = {
             "host": ",".join([self.host.name] * len(addresses)),
-            "hostaddr": ",".join(sorted(addresses)),
+            "hostaddr": ",".join(random.sample(sorted(addresses), len(addresses))),
         }
         if not self.is_alone:
             place["target_session_attrs"] = "any"  # the pool sees to that
@@ -184,23 +215,24 @@ class Endpoint:
 
         Raises:
             psycopg2.Error: the server cannot be reached or refuses.
+            CredentialError: there is nothing to log in with.
             Exception: whatever ``configure`` raised.
         """
         at = self.addresses if address is None else (address,)
         params = {**self._params, **self._place(at)}
         if address is not None:
             params["target_session_attrs"] = "any"
+            if connect_limit(params) == math.inf:
+                params["connect_timeout"] = SAFE_DEFAULTS["connect_timeout"]
         if identity.token() or "application_name" in params:
             params["application_name"] = identity.application_name(params)
         else:
             params.setdefault("fallback_application_name", "pgdbpool")
-        with gate:
-            conn: PooledConnection = psycopg2.connect(
-                connection_factory=self._connection_class,
-                cursor_factory=self._cursor_factory,
-                **params,
-            )
-            self.opening.add(conn)
+        if self.credentials is None:
+            conn = self._open(params)
+        else:
+            found = self.credentials.get()
+            conn = log_in(self.credentials, found, lambda it: self._open(params | it))
         try:
             with guarded(conn, self.connect_limit, "preparing a new connection"):
                 prepare(conn, self._settings)
@@ -208,6 +240,18 @@ class Endpoint:
             self.opening.discard(conn)
             conn.retire()
             raise
+        return conn
+
+    def _open(self, params: Mapping[str, str]) -> PooledConnection:
+        # Where there is one thread, it cannot fork in the middle of this.
+        with gate if self._settings.threaded else contextlib.nullcontext():
+            conn: PooledConnection = psycopg2.connect(
+                connection_factory=self._connection_class,
+                cursor_factory=self._cursor_factory,
+                **params,
+            )
+            self.opening.add(conn)
+        conn.polls = not self._settings.threaded
         return conn
 
 

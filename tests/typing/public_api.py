@@ -1,6 +1,7 @@
 """What a type checker sees of the public API. Never run: mypy reads it."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from typing_extensions import assert_type
 
@@ -69,3 +70,10 @@ def use() -> None:
     ConnectionPool(max_sise=3)  # type: ignore[call-arg]
     ConnectionPool(order="random")  # type: ignore[arg-type]
     ConnectionPool(timeout="5")  # type: ignore[arg-type]
+
+
+def find() -> None:
+    """Make a pool of the environment."""
+    assert_type(ConnectionPool.from_env("SHOP_", dotenv=True), ConnectionPool)
+    ConnectionPool.from_env(conninfo=["host=db1"], dotenv=Path(".env"), max_size=None)
+    ConnectionPool.from_env(max_sise=3)  # type: ignore[call-arg]

@@ -11,6 +11,7 @@ from psycopg2 import extensions as driver
 from psycopg2.extras import DictCursor, LoggingConnection
 
 from pgdbpool import ConnectionPool, SettingsError
+from pgdbpool.auth.file import PasswordFile
 from pgdbpool.settings import UNNEEDED, Settings, SettingsDict, libpq_params
 
 SECRET = "hunter2"
@@ -42,6 +43,8 @@ def of(**given: object) -> Settings:
 BAD: dict[str, list[object]] = {
     "min_size": [-1, True, 1.0, "1", None, 21],
     "max_size": [0, -1, False, 2.0, "2", math.inf],
+    "password": [5, True, object(), b"bytes", PasswordFile],
+    "threaded": ["no", 1, None],
     "max_waiting": [-1, True, 1.5, "1", None],
     "timeout": [-0.001, math.nan, -math.inf, True, "5", [5], 5j],
     "max_lifetime": [-1, math.nan, False, "3600"],
