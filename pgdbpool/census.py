@@ -54,9 +54,15 @@ class Census:
         self.line = Line()
         self.monitor = Monitor(endpoints, tell)
         self.chooser = Chooser(settings, self.monitor, need)
-        self.is_single = len(endpoints) == 1
+        # Where there is but one name, nobody is served before it is known where that
+        # leads: it can be a standby.
+        is_alone = len(endpoints) == 1
+        self.monitor.is_settled = not (
+            is_alone and endpoints[0].host and settings.threaded
+        )
+        self.is_single = is_alone and self.monitor.is_settled
         for endpoint in endpoints:
-            endpoint.is_alone = self.is_single
+            endpoint.is_alone = is_alone
 
     def candidates(self, hold: Hold, now: float) -> Iterable[Endpoint]:
         """Return who may serve a hold, the best first."""
@@ -149,7 +155,7 @@ class Census:
     def _servers_of(self, hold: Hold, now: float) -> Sequence[Endpoint]:
         if self.is_single:
             return self.endpoints
-        return [e for e in self.endpoints if self.chooser.serves(e, hold, now)]
+        return [e for e in self.monitor.endpoints if self.chooser.serves(e, hold, now)]
 
     def _is_held(self, endpoint: Endpoint, stuck: set[int]) -> bool:
         """Whether all of a server is in the blocks and requests of some threads."""

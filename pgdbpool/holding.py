@@ -8,8 +8,10 @@ from types import FrameType
 
 from pgdbpool.endpoint import session
 from pgdbpool.endpoint.connection import PooledConnection
+from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Entry, Hold, Reading
 from pgdbpool.endpoint.health import in_one_line
+from pgdbpool.endpoint.need import Need
 from pgdbpool.endpoint.probe import role_of
 from pgdbpool.endpoint.standing import Role
 from pgdbpool.endpoint.state import Reason
@@ -70,6 +72,17 @@ class Holding(Releasing):
         if read_only:
             return self.serve(Reading(now, frame, request, True, after), timeout)
         return self.serve(Hold(now, frame, request, True), timeout)
+
+    def elsewhere(
+        self, need: Need, failed: Endpoint | None, *, is_last: bool
+    ) -> tuple[Need, Endpoint | None]:
+        """Return where to read what a server has failed to, and where not."""
+        with self._lock:
+            chooser, monitor = self._roster.chooser, self._roster.monitor
+            if is_last and need is not Need.STANDBY and monitor.primary is not None:
+                return Need.PRIMARY, None
+            others = chooser.readers(monotonic()) - {failed}
+        return need, failed if others or need is not Need.STANDBY else None
 
     def serve(self, hold: Hold, timeout: float | None) -> PooledConnection:
         """Find a connection for a new hold. Blocks; raises as `acquire` does."""

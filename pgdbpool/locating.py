@@ -39,6 +39,15 @@ class Locating(Keeper):
             logger.debug("pool %r: %s: %s", self.name, host.name, in_one_line(error))
         self._resolved(host, addresses)
 
+    def _find_anew(self, endpoint: Endpoint) -> None:
+        """Resolve the name of who was found long ago, before connecting. Blocks.
+
+        What an idle pool knows of it may be so no more.
+        """
+        host = endpoint.host
+        if endpoint.addresses and host is not None and host.is_stale(monotonic()):
+            self._resolve(host)
+
     def _resolved(self, host: Host, addresses: Addresses | None) -> None:
         with self._lock:
             self._roster.resolved(host, addresses, monotonic())

@@ -17,7 +17,7 @@ from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Hold, ReadingElsewhere
 from pgdbpool.endpoint.health import in_one_line
 from pgdbpool.endpoint.need import Need
-from pgdbpool.errors import CommitUnknown
+from pgdbpool.errors import CommitUnknown, PoolError
 from pgdbpool.holding import Holding
 
 logger = logging.getLogger(__name__)
@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 # How a standby cancels: serialization_failure, deadlock_detected.
 CONFLICTS: Final = ("40001", "40P01")
+
+ATTEMPTS: Final = 3
 
 
 def read(
@@ -46,18 +48,22 @@ def read(
         strict: never on the primary.
     """
     need = Need.STANDBY if strict else Need.PREFER_STANDBY
-    attempt = Attempt(pool, timeout, _elsewhere(frame, need, None))
-    for following in (need, need if strict else Need.PRIMARY):
+    kind = _at(frame, need, None)
+    failure: psycopg2.Error | None = None
+    for left in reversed(range(ATTEMPTS)):
+        attempt = Attempt(pool, timeout, kind)
         try:
             with attempt as conn:
                 return function(conn)
+        except PoolError as refusal:
+            raise refusal from (refusal.__cause__ or failure)
         except psycopg2.Error as error:
-            if not attempt.can_begin_anew(error):
+            if not (left and attempt.can_begin_anew(error)):
                 raise
+            failure = error
             logger.info("pool %r: reads once more: %s", pool.name, in_one_line(error))
-        attempt = Attempt(pool, timeout, _elsewhere(frame, following, attempt.endpoint))
-    with attempt as conn:
-        return function(conn)
+        kind = _at(frame, *pool.elsewhere(need, attempt.endpoint, is_last=left == 1))
+    raise AssertionError("the last attempt returns or raises")
 
 
 class Attempt(Block):
@@ -85,8 +91,13 @@ class Attempt(Block):
         trace: TracebackType | None,
     ) -> None:
         """Release, which closes what was lost."""
-        self._is_lost = self._conn.closed > 1
-        super().__exit__(kind, error, trace)
+        conn = self._conn
+        self._is_lost = conn.closed > 1
+        try:
+            super().__exit__(kind, error, trace)
+        except psycopg2.Error:
+            self._is_lost = True  # what only read has nothing else to fail by
+            raise
 
     def can_begin_anew(self, error: psycopg2.Error) -> bool:
         """Whether an error is the server's failure, and not the function's."""
@@ -96,8 +107,8 @@ class Attempt(Block):
         return is_server or error.pgcode in CONFLICTS
 
 
-def _elsewhere(frame: FrameType, need: Need, avoided: Endpoint | None) -> Kind:
-    """Return what makes holds of the same caller, and not at one endpoint."""
+def _at(frame: FrameType, need: Need, avoided: Endpoint | None) -> Kind:
+    """Return what makes holds of the same caller, but not at one endpoint."""
 
     def hold(
         since: float,

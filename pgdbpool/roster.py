@@ -280,7 +280,8 @@ class Roster(Planner):
         if reason in (Reason.LOST, Reason.PING_FAILED):
             self.stats.connections_lost += 1
             self.monitor.lost(endpoint, now)
-            if entry.generation == endpoint.generation:
+            is_of_it = endpoint.is_at(entry.address)
+            if is_of_it and entry.generation == endpoint.generation:
                 self.condemn(endpoint, Reason.LOST)
         else:
             self.stats.returns_bad += 1
@@ -291,7 +292,7 @@ class Roster(Planner):
         if self.was_closed:
             return Reason.POOL_CLOSED
         if entry.generation != entry.endpoint.generation:
-            return Reason.DRAINED
+            return entry.endpoint.outdated_as
         return entry.expires_as if entry.expires_at <= now else Reason.SHRUNK
 
     def hung_up(self, entry: Entry, conn: PooledConnection, now: float) -> None:
@@ -305,7 +306,7 @@ class Roster(Planner):
 
     def condemn(self, endpoint: Endpoint, reason: Reason) -> None:
         """Make every connection of the endpoint go: idle now, busy at release."""
-        endpoint.generation += 1
+        endpoint.outdate(Reason.DRAINED)
         while endpoint.shelf:
             self.retire_idle(endpoint.shelf[-1].entry, reason)
 

@@ -10,6 +10,7 @@ import math
 from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.host import Addresses, Host, Presence
 from pgdbpool.endpoint.names import INTERVAL
+from pgdbpool.endpoint.standing import Role
 from pgdbpool.endpoint.state import Reason
 from pgdbpool.roster import Roster
 
@@ -20,6 +21,8 @@ class PlacedRoster(Roster):
     def resolve(self, now: float) -> float:
         """Have names that are in use resolved again; return when to come again."""
         self._strike_off(now)
+        if not self.is_open:
+            return math.inf
         hosts = {e.host for e in self.endpoints if e.host is not None and e.entries}
         for host in hosts:
             if host.resolve_at <= now:
@@ -30,26 +33,31 @@ class PlacedRoster(Roster):
     def resolved(self, host: Host, addresses: Addresses | None, now: float) -> None:
         """Take note of where a name leads now; None: nobody could tell."""
         host.resolve_at = now + INTERVAL
-        if addresses is None:
-            return
-        host.answered(addresses)
-        if host.is_sure:
-            self._let_go(host, now)
+        if addresses is not None and self.is_open:
+            was_stale = host.is_stale(now)
+            host.answered(addresses, now)
+            if host.is_sure or was_stale:
+                self._let_go(host, now)
+            if not host.pending:
+                host.presences.clear()
+                self._survey(host)
         if not host.pending:
-            host.presences.clear()
-            self._survey(host)
+            host.is_met = True
+            self._settle_down(now)
 
     def visited(
         self, host: Host, address: str, presence: Presence | None, now: float
     ) -> None:
         """Take note of who answers at an address; None: nobody."""
-        host.pending.discard(address)
-        host.presences[address] = presence
-        if host.pending:
-            return
-        self._survey(host)
-        if not host.pending:
-            self._place(host, now)
+        if address in host.pending:
+            host.pending.discard(address)
+            host.presences[address] = presence
+        if not host.pending and host.presences and self.is_open:
+            self._survey(host)
+            if not host.pending:
+                self._place(host, now)
+        elif not host.is_met and presence is not None:
+            self._place_early(host, address, presence, now)
 
     def _survey(self, host: Host) -> None:
         for endpoint in self._named(host)[:1]:
@@ -62,9 +70,24 @@ class PlacedRoster(Roster):
 
     def _place(self, host: Host, now: float) -> None:
         """Give each server that a survey found one endpoint."""
+        host.conclude()
+        self._put(host, now)
+        host.presences.clear()
+        self._settle_down(now)
+
+    def _place_early(
+        self, host: Host, address: str, presence: Presence, now: float
+    ) -> None:
+        """Serve as soon as the primary has answered, whoever has not."""
+        at = {entry.address for e in self._named(host) for entry in e.entries}
+        if presence.finding.role is Role.PRIMARY and at <= {None, address}:
+            host.is_met = True
+            self._put(host, now)
+            self._settle_down(now)
+
+    def _put(self, host: Host, now: float) -> None:
         found = host.servers()
         answered = frozenset[str]().union(*found)
-        host.known |= answered
         named = self._named(host)
         if not found or not named:
             return
@@ -80,10 +103,23 @@ class PlacedRoster(Roster):
         for at, endpoint in owners.items():
             placed[endpoint] = at | placed.get(endpoint, frozenset())
         self._settle(placed, now)
-        if not self.is_single:
+        if len(self.endpoints) > 1:
             for at, endpoint in owners.items():
-                self.monitor.found(endpoint, found[at], now)
+                endpoint.standing.system = found[at].system
+                self.monitor.found(endpoint, found[at].finding, now)
             self.serve(now)
+
+    def _settle_down(self, now: float) -> None:
+        """Begin to serve, once it is known who is at the name."""
+        if not self.monitor.is_settled:
+            self.monitor.is_settled = all(
+                endpoint.host is None or endpoint.host.is_met
+                for endpoint in self.monitor.endpoints
+            )
+            self._regroup(list(self.endpoints), now)
+            self.serve(now)
+            self.plan(now)
+            self.notify()
 
     def _let_go(self, host: Host, now: float) -> None:
         """Leave the addresses that a name leads to no more."""
@@ -117,7 +153,7 @@ class PlacedRoster(Roster):
 
     def _regroup(self, endpoints: list[Endpoint], now: float) -> None:
         self.endpoints = endpoints
-        self.is_single = len(endpoints) == 1
+        self.is_single = len(endpoints) == 1 and self.monitor.is_settled
         staying = [e for e in endpoints if not e.is_leaving]
         for endpoint in staying:
             endpoint.is_alone = len(staying) == 1

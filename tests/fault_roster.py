@@ -49,14 +49,14 @@ ONE_SERVER = [
     ),
     Fault(
         "roster.py",
-        "if entry.generation == endpoint.generation:\n",
-        "if True:\n",
+        "if is_of_it and entry.generation == endpoint.generation:",
+        "if is_of_it:",
         "an old loss condemns nothing new",
     ),
     Fault(
-        "roster.py",
-        "endpoint.generation += 1",
-        "endpoint.generation += 0",
+        "endpoint/endpoint.py",
+        "self.generation += 1",
+        "self.generation += 0",
         "a loss condemns its generation",
     ),
     Fault(
@@ -187,8 +187,8 @@ ONE_SERVER = [
     ),
     Fault(
         "upkeep.py",
-        "            or endpoint.count(State.CONNECTING)\n",
-        "",
+        "or endpoint.count(State.CONNECTING)\n            or endpoint.health",
+        "or endpoint.health",
         "nothing is due while a probe is under way",
     ),
     Fault(

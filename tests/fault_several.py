@@ -11,8 +11,8 @@ CHOOSE = "routing/choose.py"
 SEVERAL_SERVERS = [
     Fault(
         "routing/monitor.py",
-        "is_later = asked_at > standing.found_at",
-        "is_later = True",
+        "is_later = asked_at > standing.found_at and",
+        "is_later =",
         "an answer on its way proves nothing",
     ),
     Fault(
@@ -29,14 +29,14 @@ SEVERAL_SERVERS = [
     ),
     Fault(
         "routing/choose.py",
-        "if standing.is_astray:",
-        "if False:",
+        "if standing.is_astray or",
+        "if",
         "a standby that is astray never serves",
     ),
     Fault(
         "routing/choose.py",
-        "if endpoint is hold.avoided:",
-        "if False:",
+        "endpoint is hold.avoided",
+        "False",
         "what is read again is read elsewhere",
     ),
     Fault(
@@ -75,7 +75,7 @@ SEVERAL_SERVERS = [
     ),
     Fault(
         MONITOR,
-        "max([self._highest_timeline, *timelines])",
+        "max(highest, standing.timeline or 0)",
         "max([0, *timelines])",
         "an old timeline is never written to again",
     ),
@@ -273,8 +273,8 @@ SEVERAL_SERVERS = [
     ),
     Fault(
         "endpoint/host.py",
-        "if new - self.presences.keys():\n            return new -",
-        "if living - self.presences.keys():\n            return living -",
+        "left = new - self.presences.keys()",
+        "left = living - self.presences.keys()",
         "an address where nobody answers is visited alone",
     ),
     Fault(
@@ -285,7 +285,7 @@ SEVERAL_SERVERS = [
     ),
     Fault(
         "endpoint/host.py",
-        "return len(self._answers) == ANSWERS",
+        "return len(self._answers) >= self._enough()",
         "return True",
         "a name that answers by turns costs no connection",
     ),
@@ -297,13 +297,13 @@ SEVERAL_SERVERS = [
     ),
     Fault(
         "whereabouts.py",
-        "if not host.pending:\n            host.presences.clear()",
-        "if True:\n            host.presences.clear()",
+        "if not host.pending:\n                host.presences.clear()",
+        "if True:\n                host.presences.clear()",
         "one survey at a time",
     ),
     Fault(
-        "whereabouts.py",
-        "host.known |= answered",
+        "endpoint/host.py",
+        "self.known = (self.known | self.presences.keys()) - silent",
         "pass",
         "who is known is not visited again",
     ),
@@ -357,8 +357,8 @@ SEVERAL_SERVERS = [
     ),
     Fault(
         "routing/monitor.py",
-        "Need.PRIMARY if was_primary else Need.ANY",
-        "Need.ANY",
+        "self.need = Need.PRIMARY",
+        "pass",
         "a plain hold has the primary of a name",
     ),
     Fault(

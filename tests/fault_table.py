@@ -231,7 +231,7 @@ WITH_SERVER = [
         ),
         (
             "connecting.py",
-            "vacated = functools.partial(_on_vacated, mine, entry)",
+            "vacated = functools.partial(_on_vacated, weakref.ref(self), entry)",
             "vacated = None",
             "a connection that its holder lost makes room",
         ),

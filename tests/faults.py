@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 COPIED = ("pgdbpool", "tests", "pyproject.toml")
 
 # The layers above the core have tests of their own, which take longer.
-ABOVE_THE_CORE = ("wsgi", "gunicorn", "demo", "benchmarks", "documentation")
+ABOVE_THE_CORE = ("wsgi", "gunicorn", "demo", "compat", "benchmarks", "documentation")
 
 PYTEST = (
     *(sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=line"),

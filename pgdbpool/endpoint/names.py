@@ -15,6 +15,8 @@ INTERVAL: Final = 10.0
 
 def name_of(params: Mapping[str, str]) -> str | None:
     """Return the name that libpq resolves at each connect, None if there is none."""
+    if "host" not in params and ("service" in params or "PGSERVICE" in os.environ):
+        return None  # the service file may name another, and goes first
     host = params.get("host") or os.environ.get("PGHOST") or ""
     has_address = params.get("hostaddr") or os.environ.get("PGHOSTADDR")
     if has_address or not host or host.startswith(("/", "@")) or "," in host:

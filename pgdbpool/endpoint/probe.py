@@ -26,6 +26,9 @@ ROLES = {"on": Role.STANDBY, "off": Role.PRIMARY}
 # To the microsecond, and the same for all of its sessions.
 STARTED = "SELECT extract(epoch FROM pg_postmaster_start_time())::text"
 
+# The same for a primary and its standbys.
+SYSTEM = "SELECT system_identifier FROM pg_control_system()"
+
 WRITTEN = "SELECT pg_current_wal_insert_lsn() - '0/0'"
 
 
@@ -61,14 +64,24 @@ def probe(conn: PooledConnection) -> Finding:
 
 
 def presence(conn: PooledConnection) -> Presence:
-    """Ask which server it is, and for what `probe` does. Blocks for two round trips.
+    """Ask which server it is, and for what `probe` does. Blocks for three round trips.
 
     Raises:
         psycopg2.Error: it does not answer.
     """
     row = session.execute_alone(conn, STARTED)
     assert row is not None  # noqa: S101 - it always has a row
-    return Presence(str(row[0]), probe(conn))
+    return Presence(str(row[0]), probe(conn), _system(conn))
+
+
+def _system(conn: PooledConnection) -> str | None:
+    try:
+        row = session.execute_alone(conn, SYSTEM)
+    except psycopg2.Error:  # it is not quite PostgreSQL
+        if conn.closed:
+            raise
+        return None
+    return None if row is None else str(row[0])
 
 
 def written(conn: PooledConnection) -> int | None:

@@ -48,6 +48,7 @@ class Standing:
         role: as last heard; None until there was a connection.
         role_since: since when, monotonic seconds.
         was_primary: it has been heard to be the primary.
+        system: the cluster it is of, where a survey asked for that.
         is_known: probed since it was last lost; only then it may be the primary.
         position, timeline: as last found.
         lag: how many seconds its data are behind the primary's; None: unknown.
@@ -77,6 +78,7 @@ class Standing:
         "role",
         "role_since",
         "round_trip",
+        "system",
         "timeline",
         "was_primary",
     )
@@ -85,6 +87,7 @@ class Standing:
         self.role: Role | None = None
         self.role_since = 0.0
         self.was_primary = False
+        self.system: str | None = None
         self.is_known = False
         self.position: int | None = None
         self.timeline: int | None = None

@@ -68,6 +68,8 @@ class Chooser:
 
     def order(self, hold: Hold, now: float) -> Iterator[Endpoint]:
         """Yield the endpoints that may serve a hold, the best first."""
+        if not self._monitor.is_settled:
+            return
         need = hold.need or self._need or self._monitor.need
         primary = self._monitor.primary
         if need is Need.PRIMARY:
@@ -102,6 +104,8 @@ class Chooser:
 
     def serves(self, endpoint: Endpoint, hold: Hold, now: float) -> bool:
         """Whether a connection that became available may be given to a hold."""
+        if not self._monitor.is_settled:
+            return False
         need = hold.need or self._need or self._monitor.need
         is_primary = endpoint is self._monitor.primary
         if need is Need.PRIMARY:
@@ -115,21 +119,24 @@ class Chooser:
         standbys = self._monitor.standbys
         return not any(self._may_read(standby, hold, now) for standby in standbys)
 
-    def _may_read(self, endpoint: Endpoint, hold: Hold, now: float) -> bool:
+    def readers(self, now: float) -> set[Endpoint]:
+        """Return the standbys that may serve at this moment."""
+        standbys = self._monitor.standbys
+        return {one for one in standbys if self._may_read(one, None, now)}
+
+    def _may_read(self, endpoint: Endpoint, hold: Hold | None, now: float) -> bool:
         standing, health = endpoint.standing, endpoint.health
         # Who refuses new logins, being full, serves on those it has.
         if health.unreachable_since or (health.refusal and not endpoint.entries):
             return False
         if standing.role is Role.STANDBY:
-            if standing.is_astray:
+            if standing.is_astray or (hold is not None and endpoint is hold.avoided):
                 return False
             limit = self._max_lag
             if limit is not None and (standing.lag is None or standing.lag > limit):
                 return False
-            after = hold.after
+            after = None if hold is None else hold.after
             if after is not None and (standing.position or 0) < after:
-                return False
-            if endpoint is hold.avoided:
                 return False
         return _is_admitted(endpoint, now)
 

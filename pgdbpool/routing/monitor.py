@@ -38,6 +38,7 @@ class Monitor:
 
     Attributes:
         endpoints: its servers.
+        is_settled: it is known which servers there are; before, nobody serves.
         primary: the endpoint that writes go to; None while none is known.
         standbys: the endpoints that are standbys, in the user's order.
         need: what serves who did not say: a primary if any was ever one, else anybody.
@@ -47,11 +48,14 @@ class Monitor:
     def __init__(self, endpoints: Sequence[Endpoint], tell: Tell) -> None:
         self.endpoints = tuple(endpoints)
         self._tell = tell
+        self.is_settled = True
         self.primary: Endpoint | None = None
         self.standbys: tuple[Endpoint, ...] = ()
         self.need = Need.ANY
         self.leaderless_since: float | None = None
-        self._highest_timeline = 0
+        # Timelines and positions are those of a cluster; its number, where known.
+        self._highest: dict[str | None, int] = {}
+        self._measured: str | None = None
         self._doubted: set[tuple[str, int | None]] = set()
         # When the primary was where, and without one who was furthest; both grow.
         self._times: deque[float] = deque(maxlen=HISTORY)
@@ -60,6 +64,7 @@ class Monitor:
     def regroup(self, endpoints: Sequence[Endpoint], now: float) -> None:
         """Take note that these are the servers from now on."""
         self.endpoints = tuple(endpoints)
+        self.leaderless_since = None
         self._elect(now)
 
     # Facts.
@@ -69,7 +74,8 @@ class Monitor:
         standing = endpoint.standing
         if not standing.is_known:
             # Who was never seen before has not been away, nor who lost a session.
-            was_away = standing.role is not None and endpoint.health.failures
+            living = endpoint.count(State.IDLE, State.IN_USE, State.RESERVED)
+            was_away = standing.role and endpoint.health.failures and not living
             standing.returned_at = now if was_away else None
             standing.pace, standing.pings = 0.0, 0
             standing.is_astray, standing.lag = False, None
@@ -105,18 +111,15 @@ class Monitor:
 
     def _elect(self, now: float) -> None:
         claimants = [e for e in self.endpoints if _claims(e)]
-        timelines = [e.standing.timeline or 0 for e in claimants]
-        self._highest_timeline = max([self._highest_timeline, *timelines])
-        chosen = [
-            e for e in claimants if (e.standing.timeline or 0) >= self._highest_timeline
-        ]
+        chosen = self._chosen(claimants)
         if self.primary not in chosen:
             self.primary = chosen[0] if chosen else None
+            self._measure_by(self.primary)
         self.standbys = tuple(
             e for e in self.endpoints if e.standing.role is Role.STANDBY
         )
-        was_primary = any(e.standing.was_primary for e in self.endpoints)
-        self.need = Need.PRIMARY if was_primary else Need.ANY
+        if any(e.standing.was_primary for e in self.endpoints):
+            self.need = Need.PRIMARY
         if self.primary is not None:
             self.leaderless_since = None
         elif self.leaderless_since is None:
@@ -125,8 +128,35 @@ class Monitor:
             if endpoint is not self.primary:
                 self._doubt(endpoint)
 
+    def _chosen(self, claimants: Sequence[Endpoint]) -> Sequence[Endpoint]:
+        """Return who may be the primary of those who say they are."""
+        for standing in (e.standing for e in claimants):
+            highest = self._highest.get(standing.system, 0)
+            self._highest[standing.system] = max(highest, standing.timeline or 0)
+        chosen = [e for e in claimants if not self._is_outvoted(e)]
+        if len({e.standing.system for e in chosen}) > 1:  # one took another's place
+            chosen = [e for e in chosen if _is_where_its_name_leads(e)] or chosen
+        return chosen
+
+    def _is_outvoted(self, endpoint: Endpoint) -> bool:
+        """Whether a higher timeline of its cluster was seen."""
+        standing = endpoint.standing
+        return (standing.timeline or 0) < self._highest[standing.system]
+
+    def _measure_by(self, primary: Endpoint | None) -> None:
+        """Forget the positions of another cluster."""
+        if primary is not None and primary.standing.system != self._measured:
+            self._measured = primary.standing.system
+            self._positions.clear()
+            self._times.clear()
+            for endpoint in self.endpoints:
+                endpoint.standing.is_astray = False
+
     def _doubt(self, endpoint: Endpoint) -> None:
         """Warn, once, of a second server that says it is the primary."""
+        ours = self.primary and self.primary.standing.system
+        if self.primary is not None and ours != endpoint.standing.system:
+            return  # it is another cluster's
         claim = (endpoint.name, endpoint.standing.timeline)
         if claim in self._doubted:
             return
@@ -134,7 +164,7 @@ class Monitor:
         other = (
             f"{self.primary.name} is, on timeline {self.primary.standing.timeline}"
             if self.primary is not None
-            else f"timeline {self._highest_timeline} was seen before"
+            else f"timeline {self._highest[endpoint.standing.system]} was seen before"
         )
         self._tell(
             f"{endpoint.name} says it is the primary, on timeline {claim[1]}, but "
@@ -145,8 +175,10 @@ class Monitor:
 
     def _follow_furthest(self, now: float) -> None:
         """Measure by who is furthest, as long as there is no primary to measure by."""
-        furthest = max(standby.standing.position or 0 for standby in self.standbys)
-        if not self._positions or furthest > self._positions[-1]:
+        positions = (standby.standing.position or 0 for standby in self.standbys)
+        furthest = max(positions, default=0)
+        # Also when a primary had written more: nobody has that any more.
+        if not self._positions or furthest != self._positions[-1]:
             self._note_position(furthest, now)
             for standby in self.standbys:
                 self._measure_lag(standby, now)
@@ -190,7 +222,7 @@ class Monitor:
         standby is lost, as it is when it is rewound.
         """
         standing = standby.standing
-        is_later = asked_at > standing.found_at
+        is_later = asked_at > standing.found_at and standing.system == self._measured
         if standing.is_astray or not is_later or (standing.position or 0) <= position:
             return
         standing.is_astray = True
@@ -230,6 +262,13 @@ class Monitor:
 def _is_met(endpoint: Endpoint) -> bool:
     """Whether a server has said who it is, or cannot be reached to say so."""
     return endpoint.standing.role is not None or endpoint.health.is_down
+
+
+def _is_where_its_name_leads(endpoint: Endpoint) -> bool:
+    host = endpoint.host
+    return (
+        host is None or not endpoint.addresses or bool(host.latest & endpoint.addresses)
+    )
 
 
 def _claims(endpoint: Endpoint) -> bool:

@@ -31,6 +31,7 @@ class Named(ScriptedCluster):
         *,
         need: Need | None = None,
         hosts: tuple[str, ...] = ("db",),
+        is_settled: bool = True,
     ) -> None:
         super().__init__(
             *hosts,
@@ -42,6 +43,8 @@ class Named(ScriptedCluster):
         )
         assert self.endpoint.host is not None
         self.host: Host = self.endpoint.host
+        if not is_settled:
+            self.host.is_met = self.monitor.is_settled = self.is_single = False
         self.where = dict(where)
         self.leads_to = frozenset(where)
 
@@ -82,5 +85,7 @@ def place_of(endpoint: Endpoint) -> tuple[str | None, str | None, str | None]:
     """Return whom a connect to an endpoint asks libpq for."""
     params = {**endpoint._params, **endpoint._place(endpoint.addresses)}
     keys = "host", "hostaddr", "target_session_attrs"
-    host, address, attributes = (params.get(key) for key in keys)
-    return host, address, attributes
+    host, addresses, attributes = (params.get(key) for key in keys)
+    if addresses is not None:  # in any order
+        addresses = ",".join(sorted(addresses.split(",")))
+    return host, addresses, attributes

@@ -95,6 +95,14 @@ class ScriptedRoster(TendedRoster):
         self.visiting: list[str] = []
         self.begun: deque[Entry] = deque()
         self.closed: list[tuple[FakeConnection, Reason]] = []
+        self.settle()
+
+    def settle(self) -> None:
+        """Let it be known where the names lead: to one server each."""
+        for endpoint in self.endpoints:
+            if endpoint.host is not None:
+                endpoint.host.is_met = True
+        self._settle_down(self.now)
 
     def _begin(self, entry: Entry) -> Job:
         def begin() -> None:

@@ -227,7 +227,7 @@ class AnyFate(RuleBasedStateMachine):
             return
         timeline = primary.standing.timeline or 0
         assert primary.standing.is_known
-        assert timeline >= self.roster.monitor._highest_timeline
+        assert timeline >= max(self.roster.monitor._highest.values(), default=0)
 
     def teardown(self) -> None:
         """Once all servers are well again, whoever waits is served or refused."""

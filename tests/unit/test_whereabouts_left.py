@@ -1,8 +1,7 @@
 """Names that are resolved again: what vanished, who left, and the surveys."""
 
-from pgdbpool.endpoint.host import ANSWERS, Addresses, Host
+from pgdbpool.endpoint.host import ANSWERS, Addresses, Host, Presence
 from pgdbpool.endpoint.names import INTERVAL
-from pgdbpool.endpoint.standing import Finding
 from pgdbpool.endpoint.state import Reason
 from tests.unit.scripted_cluster import endpoint_of
 from tests.unit.scripted_name import (
@@ -119,7 +118,7 @@ def test_who_left_goes_with_its_last_connection() -> None:
     old = roster.endpoint
 
     roster.leads_to = frozenset({B})
-    roster.look_up(ANSWERS)
+    roster.look_up(2 * ANSWERS)
     assert old.is_leaving
     assert old in roster.endpoints
     assert roster.monitor.primary is None
@@ -138,7 +137,7 @@ def test_who_left_with_nothing_in_use_does_not_take_others_along() -> None:
     roster.look_up()
 
     roster.leads_to = frozenset({B})
-    roster.look_up(ANSWERS)
+    roster.look_up(2 * ANSWERS)
     while roster.begun:
         roster.connect()
     roster.pass_time(0.0)
@@ -154,7 +153,7 @@ def test_who_left_may_come_back() -> None:
     roster.hold(A)
     roster.look_up()
     roster.leads_to = frozenset({A})
-    roster.look_up(ANSWERS)
+    roster.look_up(2 * ANSWERS)
     assert roster.at == [{A}]
 
     roster.leads_to = frozenset({A, B})
@@ -168,7 +167,7 @@ def test_nothing_is_opened_to_who_is_leaving() -> None:
     waiter = roster.hold(A)
     roster.look_up()
     roster.leads_to = frozenset({B})
-    roster.look_up(ANSWERS)
+    roster.look_up(2 * ANSWERS)
 
     roster.resize(2, 4, roster.now)
     roster.pass_time(0.0)
@@ -185,7 +184,7 @@ def test_the_last_of_a_name_goes_where_the_name_goes() -> None:
     assert roster.endpoint.addresses == {A, B}
 
     roster.leads_to = frozenset({C})
-    roster.look_up(ANSWERS)
+    roster.look_up(2 * ANSWERS)
 
     assert roster.at == [set()]
     assert place_of(roster.endpoint) == ("db", None, None)
@@ -197,14 +196,14 @@ def test_the_last_of_a_name_goes_where_the_name_goes() -> None:
 def test_a_survey_tells_servers_by_when_they_were_started() -> None:
     """Whoever does not answer is nobody."""
     host = Host("db")
-    host.answered(frozenset({A, B, C, D}))
+    host.answered(frozenset({A, B, C, D}), 0.0)
     assert host.visit_next() == {A, B, C, D}
 
     host.presences = {A: PRIMARY, B: STANDBY, C: PRIMARY, D: None}
 
-    found: dict[Addresses, Finding] = {
-        frozenset({A, C}): PRIMARY.finding,
-        frozenset({B}): STANDBY.finding,
+    found: dict[Addresses, Presence] = {
+        frozenset({A, C}): PRIMARY,
+        frozenset({B}): STANDBY,
     }
     assert host.servers() == found
     assert host.visit_next() == frozenset()
