@@ -44,7 +44,9 @@ class Peer:
     pool: Any = None
 
 
-def ours(spec: Spec, name: str = OURS, *, ping_idle: float = 0.0) -> Peer:
+def ours(
+    spec: Spec, name: str = OURS, *, ping_idle: float = 0.0, threaded: bool = True
+) -> Peer:
     """Return our pool, full; ``ping_idle`` above zero skips the ping."""
     pool = pgdbpool.ConnectionPool(
         spec.dsn,
@@ -52,6 +54,7 @@ def ours(spec: Spec, name: str = OURS, *, ping_idle: float = 0.0) -> Peer:
         min_size=spec.idle,
         max_size=spec.size,
         ping_idle=ping_idle,
+        threaded=threaded,
     )
     pool.wait()
     return Peer(
