@@ -47,6 +47,15 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     caplog.clear()
 
 
+# What makes a storm, and how much longer it may take on a busy machine, seconds.
+ENOUGH = {
+    **dict.fromkeys(("killed", "lost", "raised", "forgotten", "care"), 5),
+    **dict.fromkeys(("reads", "writes"), 200),
+    "changes of the primary": 2,
+}
+PATIENCE = 20.0
+
+
 class Storm:
     """Threads that read and write, give up, forget, raise; and what befalls them."""
 
@@ -73,9 +82,16 @@ class Storm:
             for thread in crew:
                 thread.join(20.0)
 
+    def _has_stormed(self) -> bool:
+        """Whether all that is to happen has happened often enough."""
+        return all(self.counts[what] >= often for what, often in ENOUGH.items())
+
     def _strike(self, ends: float) -> None:
         next_change = time.monotonic() + 1.0
-        while time.monotonic() < ends and not self.errors:
+        longest = ends + PATIENCE
+        while not self.errors and time.monotonic() < longest:
+            if time.monotonic() > ends and self._has_stormed():
+                return
             assert_sound(self._pool)
             blow = self._random.choice((self._kill, self._kill, self._care))
             blow()
@@ -152,11 +168,8 @@ def test_a_storm_over_three_servers_leaves_the_pool_whole(
         storm = Storm(used(pool), cluster, seed)
         storm.run(seconds, 12)
         assert not storm.errors, f"seed {seed}"
-        counts, stats = storm.counts, pool.get_stats()
-        for what in ("killed", "lost", "raised", "forgotten", "care"):
-            assert counts[what] >= 5, (what, counts)
-        assert counts["changes of the primary"] >= 2, counts
-        assert min(counts["reads"], counts["writes"]) > 200, counts
+        stats = pool.get_stats()
+        assert storm._has_stormed(), storm.counts
         assert stats["requests_queued"] > 200, stats
         assert_at_rest(pool)
         assert_all_are_probed(pool)

@@ -27,14 +27,15 @@ pytestmark = pytest.mark.direct("is about the server itself")
 
 ROOT = Path(__file__).parents[2]
 OWNER = """
-import signal
+import time
 from pgdbpool.demo.postgres import EmbeddedPostgres
 from tests import templates
 templates.install()
 server = EmbeddedPostgres()
 server.start()
 print(server.directory, *server.pids, flush=True)
-signal.pause()
+while True:  # a signal just before signal.pause() would not be heard
+    time.sleep(0.05)
 """
 
 
