@@ -96,6 +96,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert threading.active_count() == threads
 
 
+@pytest.mark.direct("goes by a session's number on the server")
 @pytest.mark.usefixtures("_alone")
 def test_no_thread_is_started_and_no_lock_is_taken(dsn: str, admin: connection) -> None:
     """From the first use to the end, a lost session and a rollback among it."""
@@ -160,6 +161,7 @@ def test_with_all_in_use_getconn_is_told_at_once(pool: ConnectionPool) -> None:
         pool.putconn(conn)
 
 
+@pytest.mark.direct("goes by a session's number on the server")
 def test_a_lost_session_is_replaced_before_it_serves(
     pool: ConnectionPool, admin: connection
 ) -> None:
@@ -170,6 +172,7 @@ def test_a_lost_session_is_replaced_before_it_serves(
     assert held(pool, lambda conn: ask(conn, "SELECT 1")) != backend
 
 
+@pytest.mark.direct("goes by a session's number on the server")
 def test_without_a_ping_a_hang_up_is_seen(dsn: str, admin: connection) -> None:
     """By a look at the socket of what has been idle for a moment."""
     with made(dsn, ping_idle=3600.0) as pool:
@@ -263,6 +266,7 @@ def test_a_refused_login_is_told_at_once(own_server: EmbeddedPostgres) -> None:
         assert time.monotonic() - began < SLACK
 
 
+@pytest.mark.direct("counts sessions of the server")
 def test_min_size_is_opened_by_wait(
     dsn: str, admin: connection, application_name: str
 ) -> None:
