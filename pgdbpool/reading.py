@@ -92,11 +92,13 @@ class Attempt(Block):
     ) -> None:
         """Release, which closes what was lost."""
         conn = self._conn
-        self._is_lost = conn.closed > 1
+        before = conn.closed
+        self._is_lost = before > 1
         try:
             super().__exit__(kind, error, trace)
         except psycopg2.Error:
-            self._is_lost = True  # what only read has nothing else to fail by
+            # Found out only now; and not what the function left in a failed state.
+            self._is_lost = self._is_lost or (not before and conn.closed > 0)
             raise
 
     def can_begin_anew(self, error: psycopg2.Error) -> bool:

@@ -1,5 +1,6 @@
 """Row 32: `pool.read` runs a function again that its server could not let finish."""
 
+import contextlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -230,6 +231,44 @@ def test_an_error_of_the_function_is_its_own(
         with pytest.raises(error):
             pool.read(read)
         assert runs == 1
+        assert_at_rest(pool)
+
+
+def test_an_error_that_the_function_swallowed_is_its_own(dsn: str) -> None:
+    """Its transaction has failed, which running it again would not change."""
+    runs = 0
+
+    def read(conn: PooledConnection) -> None:
+        nonlocal runs
+        runs += 1
+        with contextlib.suppress(sqlstate.DivisionByZero):
+            ask(conn, "SELECT 1/0")
+
+    with ConnectionPool(dsn, max_size=1) as pool:
+        with pytest.raises(sqlstate.InFailedSqlTransaction):
+            pool.read(read)
+        assert runs == 1
+        assert_at_rest(pool)
+
+
+@pytest.mark.direct("goes by a session's number on the server")
+def test_a_session_lost_after_the_function_is_read_again(
+    server: EmbeddedPostgres, dsn: str
+) -> None:
+    """The release finds out."""
+    runs = 0
+
+    def read(conn: PooledConnection) -> int:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            with observe(server.dsn()) as admin:
+                ask(conn, "SELECT 1")
+                terminate(admin, pid(conn))
+        return runs
+
+    with ConnectionPool(dsn, max_size=1) as pool:
+        assert pool.read(read) == 2
         assert_at_rest(pool)
 
 
