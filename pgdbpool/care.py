@@ -4,12 +4,12 @@ from time import monotonic
 
 import psycopg2
 
+from pgdbpool.checks import check_sizes
 from pgdbpool.endpoint import session
 from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.entry import Entry
 from pgdbpool.endpoint.state import Reason, State
 from pgdbpool.holding import Holding
-from pgdbpool.settings import check_sizes
 from pgdbpool.watchdog import guarded
 
 

@@ -1,11 +1,14 @@
-"""Whether a single value is what a setting may be.
+"""Whether values are what a setting, or two that belong together, may be.
 
 Each check raises a `SettingsError` that begins with the name of the setting.
 """
 
 import math
+from collections.abc import Mapping
 
 from pgdbpool.errors import SettingsError
+
+BALANCES = ("least_in_use", "round_robin", "weighted", "nearest")
 
 
 def check_type(name: str, value: object, *types: type) -> None:
@@ -47,4 +50,33 @@ def check_via(via: object, reset: object) -> None:
         raise SettingsError(
             "reset: 'session' contradicts via='transaction-pooler': the reset would "
             "hit a session that by then can serve another client"
+        )
+
+
+def check_balance(balance: object, weights: object) -> None:
+    """Raise SettingsError unless it is a policy, and has a use for the weights."""
+    if balance not in BALANCES:
+        raise SettingsError(
+            f"balance: must be one of {', '.join(BALANCES)}, not {balance!r}"
+        )
+    check_type("weights", weights, Mapping, type(None))
+    if not isinstance(weights, Mapping):
+        return
+    if balance in ("round_robin", "nearest"):
+        raise SettingsError(f"weights: balance={balance!r} has no use for them")
+    for place, weight in weights.items():
+        is_number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+        if not is_number or not 0 < weight < math.inf:
+            raise SettingsError(
+                f"weights: {place!r}: must be a number above zero, not {weight!r}"
+            )
+
+
+def check_sizes(min_size: int, max_size: int) -> None:
+    """Raise SettingsError unless the two sizes make sense together."""
+    check_int("min_size", min_size, least=0)
+    check_int("max_size", max_size, least=1)
+    if min_size > max_size:
+        raise SettingsError(
+            f"min_size: {min_size} is greater than max_size, which is {max_size}"
         )

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from psycopg2 import extensions as driver
 
 from pgdbpool.auth.provider import Credential, Provider, as_provider
-from pgdbpool.checks import check_duration, check_int, check_type, check_via
+from pgdbpool.checks import (
+    check_balance,
+    check_duration,
+    check_int,
+    check_sizes,
+    check_type,
+    check_via,
+)
 from pgdbpool.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -35,9 +41,6 @@ UNNEEDED = {
     "reconnect_failed": "a lost server is tried again for as long as the pool is open",
     "num_workers": "connects run in short-lived threads, started on demand",
 }
-
-
-BALANCES = ("least_in_use", "round_robin", "weighted", "nearest")
 
 
 class SettingsDict(TypedDict, total=False):
@@ -290,7 +293,7 @@ class Settings:
             )
         check_via(self.via, self.reset)
         check_type("endpoints", self.endpoints, list, tuple, type(None))
-        _check_balance(self.balance, self.weights)
+        check_balance(self.balance, self.weights)
         self._check_what_is_called()
 
     def _check_what_is_called(self) -> None:
@@ -308,34 +311,6 @@ def _ping_timeout(timeout: float | None, via: object) -> float:
         return LONGEST_PING if timeout is None else max(0.1, timeout)
     # Not below a tenth of a second, or timeout=0 would find every ping too slow.
     return 2.0 if timeout is None else max(0.1, min(2.0, timeout / 2))
-
-
-def _check_balance(balance: object, weights: object) -> None:
-    if balance not in BALANCES:
-        raise SettingsError(
-            f"balance: must be one of {', '.join(BALANCES)}, not {balance!r}"
-        )
-    check_type("weights", weights, Mapping, type(None))
-    if not isinstance(weights, Mapping):
-        return
-    if balance in ("round_robin", "nearest"):
-        raise SettingsError(f"weights: balance={balance!r} has no use for them")
-    for place, weight in weights.items():
-        is_number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
-        if not is_number or not 0 < weight < math.inf:
-            raise SettingsError(
-                f"weights: {place!r}: must be a number above zero, not {weight!r}"
-            )
-
-
-def check_sizes(min_size: int, max_size: int) -> None:
-    """Raise SettingsError unless the two sizes make sense together."""
-    check_int("min_size", min_size, least=0)
-    check_int("max_size", max_size, least=1)
-    if min_size > max_size:
-        raise SettingsError(
-            f"min_size: {min_size} is greater than max_size, which is {max_size}"
-        )
 
 
 def libpq_params(

@@ -14,8 +14,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from pgdbpool.checks import BALANCES
 from pgdbpool.errors import SettingsError
-from pgdbpool.settings import BALANCES
 
 SCHEMES: Final = ("postgresql://", "postgres://")
 NONE: Final = "none"
