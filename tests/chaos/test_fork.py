@@ -11,8 +11,8 @@ from psycopg2.extensions import make_dsn
 
 from pgdbpool.demo.postgres import EmbeddedPostgres
 from tests.chaos.forking import Findings
-from tests.chaos.scripting import ROOT
 from tests.proxy import Proxy
+from tests.scripting import ROOT
 from tests.tls import server_context
 
 # Python 3.12 and newer warn of every fork beside threads: that is the subject.

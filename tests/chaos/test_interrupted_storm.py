@@ -12,7 +12,7 @@ import pytest
 from psycopg2.extensions import connection
 
 from pgdbpool import ConnectionPool
-from tests.chaos import scripting
+from tests import scripting
 from tests.chaos.holders import hold_alone, is_whole
 from tests.observer import backends
 from tests.soundness import assert_at_rest

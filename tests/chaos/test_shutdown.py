@@ -14,7 +14,7 @@ from psycopg2.extensions import connection, make_dsn
 
 from pgdbpool import ConnectionPool, PoolClosed
 from pgdbpool.demo.postgres import EmbeddedPostgres
-from tests.chaos import scripting
+from tests import scripting
 from tests.observer import backends
 from tests.proxy import Proxy
 from tests.soundness import assert_at_rest
