@@ -1,6 +1,7 @@
 """Servers for the tests, markers from the folders, and a look at what is left."""
 
 import gc
+import logging
 import os
 import uuid
 from collections.abc import Iterator
@@ -216,3 +217,12 @@ def table(admin: connection) -> Iterator[str]:
         cur.execute(f"CREATE TABLE {name} (id serial PRIMARY KEY, note text)")
         yield name
         cur.execute(f"DROP TABLE {name}")
+
+
+@pytest.fixture
+def _quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Keep thousands of log lines from being captured."""
+    logging.disable(logging.WARNING)
+    yield
+    logging.disable(logging.NOTSET)
+    caplog.clear()

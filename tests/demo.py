@@ -36,6 +36,22 @@ COMMAND = (sys.executable, "-c", MAIN)
 INITDB = {templates.VARIABLE: ""}
 
 
+# Of the JSON object that it ends with.
+KEYS = [
+    "requests",
+    "failed",
+    "retried",
+    "unknown",
+    "p50_ms",
+    "p99_ms",
+    "restarts",
+    "switch_overs",
+    "longest_wait_ms",
+    "acknowledged_writes",
+    "lost_writes",
+]
+
+
 class DemoProcess:
     """`pgdbpool demo` with its temporary files in a directory of the test's own."""
 

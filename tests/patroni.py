@@ -18,7 +18,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import psutil
@@ -31,6 +30,7 @@ from pgdbpool.demo.programs import (
     Programs,
     unprivileged_account,
 )
+from pgdbpool.demo.running import Running
 from pgdbpool.demo.standby import ask
 from tests import leftovers
 from tests.endpoints import dsn_of
@@ -253,7 +253,7 @@ class Member(EmbeddedPostgres):
         return found
 
 
-class PatroniCluster:
+class PatroniCluster(Running):
     """A leader and its standbys; to be used by one thread at a time.
 
     Replication is synchronous, so Patroni promotes nobody who lacks an acknowledged
@@ -275,26 +275,12 @@ class PatroniCluster:
         self.etcd = Etcd()
         self.servers = [Member(self.etcd, dynamic) for _ in range(members)]
 
-    def __enter__(self) -> "PatroniCluster":
+    def _begin(self) -> None:
         """Start all members and wait until they follow the leader. Blocks."""
-        try:
-            self.etcd.start()
-            for server in self.servers:
-                server.start(_TIMEOUT)
-            self.wait_until_whole()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End all members and etcd, and remove their directories. Blocks."""
-        self.close()
+        self.etcd.start()
+        for server in self.servers:
+            server.start(_TIMEOUT)
+        self.wait_until_whole()
 
     def switch_over(self) -> None:
         """Let Patroni make a standby the primary, as planned. Blocks."""

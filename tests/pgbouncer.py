@@ -11,12 +11,12 @@ import socket
 import subprocess
 import tempfile
 from pathlib import Path
-from types import TracebackType
 
 import pytest
 
 from pgdbpool.demo.postgres import HOST, EmbeddedPostgres, free_port
 from pgdbpool.demo.programs import unprivileged_account
+from pgdbpool.demo.running import Running
 from tests.waiting import until
 
 PROGRAM = shutil.which(
@@ -35,7 +35,7 @@ SETTINGS: dict[str, object] = {
 }
 
 
-class PgBouncer:
+class PgBouncer(Running):
     """A PgBouncer of this process's own, to be used by one thread at a time.
 
     It keeps its port over a kill and a start. All its clients become one user.
@@ -61,23 +61,8 @@ class PgBouncer:
             + "".join(f"{name} = {value}\n" for name, value in lines.items())
         )
 
-    def __enter__(self) -> "PgBouncer":
-        """Start it. Blocks."""
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End it and remove its directory. Blocks."""
-        self.close()
+    def _begin(self) -> None:
+        self.start()
 
     def start(self) -> None:
         """Start it and wait until it listens. Blocks."""

@@ -20,3 +20,9 @@ def until(
             raise AssertionError(complaint)
         time.sleep(_POLL)
     return result
+
+
+def let_pass(seconds: float) -> None:
+    """Let what others do go on for a time."""
+    ends = time.monotonic() + seconds
+    until(lambda: time.monotonic() > ends, seconds + 1.0)

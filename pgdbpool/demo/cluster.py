@@ -6,12 +6,12 @@ planned (`switch_over`) or because the primary died (`fail_over`).
 
 import time
 from collections.abc import Mapping
-from types import TracebackType
 
 from psycopg2.extensions import make_dsn
 
 from pgdbpool.demo.postgres import HOST, EmbeddedPostgres
 from pgdbpool.demo.programs import EmbeddedPostgresError
+from pgdbpool.demo.running import Running
 from pgdbpool.demo.standby import Standby, ask, copy, follow, rewind
 
 SETTINGS: Mapping[str, object] = {
@@ -40,7 +40,7 @@ _REPLAYED = "SELECT pg_last_wal_replay_lsn() >= %s"
 _PROMOTE = "SELECT pg_promote(true, 30)"
 
 
-class Cluster:
+class Cluster(Running):
     """A primary and its hot standbys; to be used by one thread at a time.
 
     Every server keeps its port, whatever its role. They end with their owner, as
@@ -70,25 +70,11 @@ class Cluster:
         ]
         self.servers = [self._primary, *self._standbys]
 
-    def __enter__(self) -> "Cluster":
+    def _begin(self) -> None:
         """Start all servers and wait until the standbys stream. Blocks."""
-        try:
-            for server in self.servers:
-                server.start()
-            self._wait_until_followed()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End all servers and remove their directories. Blocks."""
-        self.close()
+        for server in self.servers:
+            server.start()
+        self._wait_until_followed()
 
     def switch_over(self) -> None:
         """Make the most advanced standby the primary, as planned. Blocks.

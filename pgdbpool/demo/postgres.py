@@ -18,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Literal
 
 import psutil
@@ -32,6 +31,7 @@ from pgdbpool.demo.programs import (
     is_open_to_all,
     unprivileged_account,
 )
+from pgdbpool.demo.running import Running
 
 StopMode = Literal["smart", "fast", "immediate"]
 
@@ -81,7 +81,7 @@ def free_port() -> int:
     raise EmbeddedPostgresError(f"no free port on {HOST} {numbers}")
 
 
-class EmbeddedPostgres:
+class EmbeddedPostgres(Running):
     """A PostgreSQL server of this process's own; to be used by one thread at a time.
 
     It keeps port and data over a stop and a start. It has no TLS: the programs are
@@ -114,24 +114,10 @@ class EmbeddedPostgres:
         self._guardian: subprocess.Popen[bytes] | None = None
         self._server: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> "EmbeddedPostgres":
+    def _begin(self) -> None:
         """Start the server if it does not run. Blocks."""
-        try:
-            if not self.is_running:
-                self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End the server and remove its directory. Blocks."""
-        self.close()
+        if not self.is_running:
+            self.start()
 
     def start(self, timeout: float = 30.0) -> None:
         """Start the server, and make its data at the first time. Blocks.

@@ -2,12 +2,10 @@
 
 import contextlib
 import logging
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import psycopg2
 import pytest
 from psycopg2.extensions import make_dsn
 
@@ -17,6 +15,15 @@ from pgdbpool.demo.postgres import EmbeddedPostgres
 from pgdbpool.demo.standby import ask
 from pgdbpool.endpoint.standing import Role
 from tests.asking import ask as ask_on
+from tests.chaos.failovers import (
+    PROMISED,
+    SLACK,
+    assert_one_failure_each,
+    changed_over,
+    first_write,
+    promotion,
+    role,
+)
 from tests.chaos.traffic import (
     TABLE,
     Traffic,
@@ -29,12 +36,10 @@ from tests.clusters import timeline
 from tests.endpoints import used
 from tests.proxy import Proxy
 from tests.soundness import assert_at_rest, assert_sound
-from tests.waiting import until
+from tests.waiting import let_pass, until
 
-PROMISED = 0.5  # seconds from the promotion to the first write
 PING = 0.5
 SYNCHRONIZED = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'quorum'"
-SLACK = 0.7  # two cores, four servers, sixteen threads
 
 
 @pytest.fixture
@@ -46,75 +51,15 @@ def cluster(breakable: Cluster) -> Cluster:
     return breakable
 
 
-def role(pool: ConnectionPool, server: EmbeddedPostgres) -> Role | None:
-    """Return what a pool takes a server for."""
-    found = {one.name: one.role for one in pool.endpoints}
-    return found[f"127.0.0.1:{server.port}"]
-
-
-@contextlib.contextmanager
-def promotion(cluster: Cluster) -> Iterator[list[float]]:
-    """Note when the first of the standbys takes writes; it is there at the end."""
-    noted: list[float] = []
-    over = threading.Event()
-
-    def watch(server: EmbeddedPostgres) -> None:
-        with contextlib.closing(psycopg2.connect(server.dsn())) as conn:
-            conn.autocommit = True
-            while not over.wait(0.005):
-                if not ask_on(conn, "SELECT pg_is_in_recovery()"):
-                    noted.append(time.monotonic())
-                    return
-
-    with ThreadPoolExecutor(4) as executor:
-        for server in cluster.standbys:
-            executor.submit(watch, server)
-        try:
-            yield noted
-            until(lambda: noted, message="a standby was promoted")
-        finally:
-            over.set()
-
-
-def first_write(traffic: Traffic, after: float) -> float:
-    """Return when the first write ended that was served after a moment."""
-    return min(
-        one.ended
-        for one in traffic.writes
-        if one.error is None and one.served is not None and one.served > after
-    )
-
-
-def assert_one_failure_each(traffic: Traffic, before: float) -> None:
-    """Fail if a thread failed twice, or somebody who asked after a moment."""
-    errors = failed(traffic.writes + traffic.reads)
-    threads = [one.thread for one in errors]
-    assert len(set(threads)) == len(threads), errors
-    assert not [one for one in errors if one.asked > before], errors
-
-
 def test_a_switch_over_costs_what_is_in_flight_and_half_a_second(
     cluster: Cluster,
 ) -> None:
     """Row 1: the old primary is a standby then, and nobody writes to it."""
     old = cluster.primary
-    with ConnectionPool(cluster.dsn(), max_size=8) as pool:
-        used(pool)
-        with Traffic(pool, writers=4, readers=4) as traffic:
-            traffic.go_on(writes=100, reads=100)
-            with promotion(cluster) as noted:
-                cluster.switch_over()
-            traffic.go_on(writes=100, reads=100)
-            until(lambda: role(pool, old) is Role.STANDBY)
-            traffic.go_on(writes=100, reads=100)
-            assert_sound(pool)
-        assert_at_rest(pool)
-    assert first_write(traffic, noted[0]) - noted[0] < PROMISED + SLACK
-    assert_one_failure_each(traffic, noted[0])
-    assert not failed(traffic.reads)
-    after = [one for one in traffic.writes if one.asked > noted[0]]
-    assert {one.port for one in after} == {cluster.primary.port}
-    assert traffic.acknowledged() <= numbers_of(cluster.primary)
+
+    changed_over(cluster, cluster.switch_over, back=old)
+
+    assert cluster.primary is not old
 
 
 def test_nothing_is_in_flight_nothing_fails(cluster: Cluster) -> None:
@@ -219,12 +164,6 @@ def test_a_kill_loses_no_acknowledged_write_and_stops_no_read(
     assert not failed(traffic.reads)
     assert waits(traffic.reads)[-1] < 5.0
     assert longest_gap(traffic.reads) < 1.0
-
-
-def let_pass(seconds: float) -> None:
-    """Let the load go on for a time."""
-    ends = time.monotonic() + seconds
-    until(lambda: time.monotonic() > ends, seconds + 1.0)
 
 
 def promote(server: EmbeddedPostgres) -> None:

@@ -1,12 +1,10 @@
 """Many threads on few connections: in turn, and in a storm."""
 
 import contextlib
-import logging
 import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg2
@@ -166,15 +164,6 @@ class Storm:
             del conn
         else:
             self.pool.putconn(conn)
-
-
-@pytest.fixture
-def _quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Keep thousands of log lines from being captured."""
-    logging.disable(logging.WARNING)
-    yield
-    logging.disable(logging.NOTSET)
-    caplog.clear()
 
 
 @pytest.mark.usefixtures("_quiet")

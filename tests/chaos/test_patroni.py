@@ -12,10 +12,10 @@ import pytest
 from pgdbpool import ConnectionPool, NoPrimary
 from pgdbpool.demo.standby import ask
 from pgdbpool.endpoint.standing import Role
-from tests.chaos.test_failover import (
+from tests.chaos.failovers import (
     PROMISED,
     SLACK,
-    assert_one_failure_each,
+    changed_over,
     first_write,
     promotion,
     role,
@@ -96,25 +96,11 @@ def test_a_switchover_costs_what_is_in_flight_and_half_a_second(
 ) -> None:
     """Row 1: `POST /switchover` under load; the old leader serves reads then."""
     old = cluster.primary
-    with ConnectionPool(cluster.dsn(), max_size=8) as pool:
-        used(pool)
-        with Traffic(pool, writers=4, readers=4) as traffic:
-            traffic.go_on(writes=100, reads=100)
-            with promotion(cluster) as noted:
-                cluster.switch_over()
-            traffic.go_on(writes=100, reads=100)
-            until(lambda: role(pool, old) is Role.STANDBY, 30.0)
-            traffic.go_on(writes=100, reads=100)
-            assert_sound(pool)
-        assert_at_rest(pool)
+
+    traffic = changed_over(cluster, cluster.switch_over, back=old)
+
     assert cluster.primary is not old
-    assert first_write(traffic, noted[0]) - noted[0] < PROMISED + SLACK
-    assert_one_failure_each(traffic, noted[0])
-    assert not failed(traffic.reads)
     assert longest_gap(traffic.reads) < 1.0
-    after = [one for one in traffic.writes if one.asked > noted[0]]
-    assert {one.port for one in after} == {cluster.primary.port}
-    assert traffic.acknowledged() <= numbers_of(cluster.primary)
 
 
 def test_a_killed_leader_costs_no_acknowledged_write_and_no_read(
@@ -177,20 +163,7 @@ def test_a_leader_whose_patroni_is_stopped_is_followed_at_once(
     cluster: PatroniCluster,
 ) -> None:
     """Row 1: as before maintenance; it gives its part away, so nobody is refused."""
-    old = cluster.primary
-    with ConnectionPool(cluster.dsn(), max_size=8) as pool:
-        used(pool)
-        with Traffic(pool, writers=4, readers=4) as traffic:
-            traffic.go_on(writes=100, reads=100)
-            with promotion(cluster) as noted:
-                old.stop()
-            traffic.go_on(writes=100, reads=100)
-            assert_sound(pool)
-        assert_at_rest(pool)
-    assert first_write(traffic, noted[0]) - noted[0] < PROMISED + SLACK
-    assert_one_failure_each(traffic, noted[0])
-    assert not failed(traffic.reads)
-    assert traffic.acknowledged() <= numbers_of(cluster.primary)
+    changed_over(cluster, cluster.primary.stop)
 
 
 def test_a_leader_without_its_patroni_is_not_written_to_once_another_is(

@@ -2,13 +2,12 @@
 
 import functools
 import itertools
-import logging
 import math
 import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import psycopg2
 import pytest
@@ -36,15 +35,6 @@ def cluster(breakable: Cluster) -> Cluster:
     ask_server(breakable.primary, TABLE)
     breakable.wait_until_replayed()
     return breakable
-
-
-@pytest.fixture
-def _quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Keep thousands of log lines from being captured."""
-    logging.disable(logging.WARNING)
-    yield
-    logging.disable(logging.NOTSET)
-    caplog.clear()
 
 
 # What makes a storm, and how much longer it may take on a busy machine, seconds.

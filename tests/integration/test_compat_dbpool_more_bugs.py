@@ -28,6 +28,7 @@ from pgdbpool.compat.dbpool import (
 from pgdbpool.demo.cluster import Cluster
 from pgdbpool.demo.postgres import free_port
 from tests.asking import ask
+from tests.chaos.forking import Findings, fork
 from tests.integration.dbpools import (  # noqa: F401 - fixtures
     Config,
     config_of,
@@ -171,19 +172,14 @@ def test_d18_an_error_of_a_prepared_query_raises(
 def test_d19_a_forked_child_uses_a_session_of_its_own() -> None:
     """D19: and the parent's lives."""
     mine = held("plain")
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.write(writer, str(held("plain")).encode())
-            Connection.close()
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as answer:
-        theirs = int(answer.read())
-    os.waitpid(child, 0)
-    assert theirs != mine
+
+    def child() -> Findings:
+        found = {"pid": held("plain")}
+        Connection.close()
+        return found
+
+    theirs = fork(child)()
+    assert theirs["pid"] != mine
     assert held("plain") == mine
 
 

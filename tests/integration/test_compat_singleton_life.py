@@ -17,6 +17,7 @@ from pgdbpool import (
 )
 from pgdbpool.compat.singleton import PostgresqlConnection
 from tests.asking import ask
+from tests.chaos.forking import Findings, fork
 from tests.integration.singletons import (  # noqa: F401 - fixtures
     configure,
     count,
@@ -125,19 +126,14 @@ def test_m13_a_forked_child_uses_a_session_of_its_own(
 ) -> None:
     """M13: and the parent's lives, untouched."""
     mine = served(db)
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.write(writer, str(served(db)).encode())
-            PostgresqlConnection.close_all()
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as answer:
-        theirs = int(answer.read())
-    os.waitpid(child, 0)
-    assert theirs != mine
+
+    def child() -> Findings:
+        found = {"pid": served(db)}
+        PostgresqlConnection.close_all()
+        return found
+
+    theirs = fork(child)()
+    assert theirs["pid"] != mine
     assert served(db) == mine
 
 

@@ -12,22 +12,17 @@ import sys
 import psycopg2
 import pytest
 
-from tests.demo import COMMAND, INITDB, ROOT, SHOP_IS_OPEN, address, ask, running_demo
+from tests.demo import (
+    COMMAND,
+    INITDB,
+    KEYS,
+    ROOT,
+    SHOP_IS_OPEN,
+    address,
+    ask,
+    running_demo,
+)
 from tests.waiting import until
-
-KEYS = [
-    "requests",
-    "failed",
-    "retried",
-    "unknown",
-    "p50_ms",
-    "p99_ms",
-    "restarts",
-    "switch_overs",
-    "longest_wait_ms",
-    "acknowledged_writes",
-    "lost_writes",
-]
 
 
 def test_a_restart_costs_no_request_and_no_write() -> None:

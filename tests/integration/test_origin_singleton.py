@@ -16,6 +16,7 @@ from psycopg2.extensions import connection
 
 from pgdbpool import ConnectionPool, PoolClosed, PoolExhausted, TooManyConnections
 from tests.asking import ask, held, pid
+from tests.chaos.forking import Findings, fork
 from tests.observer import backends
 from tests.soundness import assert_at_rest
 from tests.waiting import until
@@ -296,20 +297,14 @@ def test_m13_a_forked_child_uses_a_session_of_its_own(
     """And the parent's lives."""
     with pool.connection() as conn:
         mine = pid(conn)
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            with pool.connection() as conn:
-                os.write(writer, str(ask(conn, "SELECT pg_backend_pid()")).encode())
-            pool.close()
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as answer:
-        theirs = int(answer.read())
-    os.waitpid(child, 0)
-    assert theirs != mine
+
+    def child() -> Findings:
+        found = {"pid": held(pool)}
+        pool.close()
+        return found
+
+    theirs = fork(child)()
+    assert theirs["pid"] != mine
     with pool.connection() as conn:
         assert ask(conn, "SELECT pg_backend_pid()") == mine
 

@@ -2,10 +2,12 @@
 
 from types import FrameType
 
+from pgdbpool.wsgi import PoolMiddleware
 from pgdbpool.wsgi.rules import Environ
 from tests.unit.scripted_pool import ScriptedConnection, ScriptedPool
 from tests.unit.wsgi_exchange import App, Body, Start, answering
 
+READ_METHODS = ("GET", "HEAD", "OPTIONS")
 WRITTEN = 0x16B3748
 WRITTEN_TEXT = "0/16B3748"
 
@@ -79,3 +81,8 @@ def using(*uses: str, status: str = "200 OK") -> App:
         return answering(b"ok", status=status, statement=None)(environ, start)
 
     return app
+
+
+def reading(pool: ScriptedStandbys, *uses: str, **settings: object) -> PoolMiddleware:
+    """Return a middleware whose safe methods only read."""
+    return PoolMiddleware(using(*uses), pool, read_methods=READ_METHODS, **settings)

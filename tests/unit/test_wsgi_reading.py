@@ -9,7 +9,7 @@ import pytest
 
 from pgdbpool.errors import ConnectionReleased
 from pgdbpool.wsgi import PoolMiddleware
-from tests.unit.scripted_standbys import ScriptedStandbys, using
+from tests.unit.scripted_standbys import READ_METHODS, ScriptedStandbys, reading, using
 from tests.unit.wsgi_exchange import (
     OK,
     TEXT,
@@ -22,18 +22,11 @@ from tests.unit.wsgi_exchange import (
     run,
 )
 
-READ_METHODS = ("GET", "HEAD", "OPTIONS")
-
 
 @pytest.fixture
 def pool() -> ScriptedStandbys:
     """Give a pool that writes down what is asked of it."""
     return ScriptedStandbys()
-
-
-def reading(pool: ScriptedStandbys, *uses: str, **settings: object) -> PoolMiddleware:
-    """Return a middleware whose safe methods only read."""
-    return PoolMiddleware(using(*uses), pool, read_methods=READ_METHODS, **settings)
 
 
 class TestReadMethods:

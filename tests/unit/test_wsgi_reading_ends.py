@@ -33,18 +33,11 @@ from tests.unit.wsgi_exchange import (
 )
 from tests.waiting import until
 
-READ_METHODS = ("GET", "HEAD", "OPTIONS")
-
 
 @pytest.fixture
 def pool() -> ScriptedStandbys:
     """Give a pool that writes down what is asked of it."""
     return ScriptedStandbys()
-
-
-def reading(pool: ScriptedStandbys, *uses: str, **settings: object) -> PoolMiddleware:
-    """Return a middleware whose safe methods only read."""
-    return PoolMiddleware(using(*uses), pool, read_methods=READ_METHODS, **settings)
 
 
 class TestEveryEnd:
