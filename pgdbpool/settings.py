@@ -11,8 +11,6 @@ import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from psycopg2 import extensions as driver
-
 from pgdbpool.auth.provider import Credential, Provider, as_provider
 from pgdbpool.checks import (
     check_balance,
@@ -311,68 +309,6 @@ def _ping_timeout(timeout: float | None, via: object) -> float:
         return LONGEST_PING if timeout is None else max(0.1, timeout)
     # Not below a tenth of a second, or timeout=0 would find every ping too slow.
     return 2.0 if timeout is None else max(0.1, min(2.0, timeout / 2))
-
-
-def libpq_params(
-    conninfo: str, kwargs: Mapping[str, Any] | None, setting: str = "conninfo"
-) -> tuple[dict[str, str], dict[str, type]]:
-    """Split a DSN and kwargs into what libpq takes and psycopg2's factories.
-
-    Args:
-        conninfo: a DSN or URL.
-        kwargs: the setting of that name.
-        setting: the one that the DSN is from, for messages.
-
-    Returns:
-        The parameters of libpq, and the factories by their keyword.
-
-    Raises:
-        SettingsError: the DSN does not parse, or a keyword is none of libpq's.
-            Neither the DSN nor a value is quoted: both can hold a password.
-    """
-    params = _parse_dsn(conninfo, setting)
-    check_type("kwargs", kwargs, Mapping, type(None))
-    factories: dict[str, type] = {}
-    for key, value in (kwargs or {}).items():
-        if key in ("connection_factory", "cursor_factory"):
-            if value is not None:
-                factories[key] = _factory(key, value)
-        elif key in ("async", "async_"):
-            raise SettingsError(f"kwargs: {key}: a pool cannot hold async connections")
-        elif value is not None:
-            params[_libpq_keyword(key)] = str(value)
-    return params, factories
-
-
-def _parse_dsn(dsn: str, setting: str) -> dict[str, str]:
-    check_type(setting, dsn, str)
-    try:
-        return dict(driver.parse_dsn(dsn))
-    except Exception:  # noqa: BLE001, S110 - its text quotes parts of the DSN
-        pass
-    raise SettingsError(f"{setting}: neither a DSN nor a URL that libpq can parse")
-
-
-def _libpq_keyword(key: str) -> str:
-    """Return the name libpq has for a keyword of psycopg2."""
-    name = {"database": "dbname"}.get(key, key)
-    try:
-        is_known = list(driver.parse_dsn(f"{name}=1")) == [name]
-    except Exception:  # noqa: BLE001 - whatever is wrong, the name is not libpq's
-        is_known = False
-    if not is_known:
-        raise SettingsError(f"kwargs: libpq has no connection parameter {key!r}")
-    return name
-
-
-def _factory(key: str, value: object) -> type:
-    required = driver.connection if key == "connection_factory" else driver.cursor
-    if isinstance(value, type) and issubclass(value, required):
-        return value
-    raise SettingsError(
-        f"kwargs: {key}: must be a subclass of psycopg2.extensions."
-        f"{required.__name__}, not {value!r}"
-    )
 
 
 def _refuse_unknown(given: Mapping[str, Any]) -> None:

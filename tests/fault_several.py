@@ -10,6 +10,18 @@ CHOOSE = "routing/choose.py"
 
 SEVERAL_SERVERS = [
     Fault(
+        MONITOR,
+        "if self._is_primary_one:",
+        "if True:",
+        "who wants any server is told of no second primary",
+    ),
+    Fault(
+        "locating.py",
+        'with guarded(conn, self.settings.ping_timeout, "a visit"):',
+        "if True:",
+        "who accepts a visit and says nothing is given up",
+    ),
+    Fault(
         "routing/monitor.py",
         "is_later = asked_at > standing.found_at and",
         "is_later =",

@@ -114,10 +114,16 @@ PURE = [
         "True is no duration",
     ),
     Fault(
-        "settings.py",
-        "        pass\n    raise SettingsError(",
-        "        raise SettingsError(",
+        "parameters.py",
+        "    if params is None:\n",
+        "    try:\n        driver.parse_dsn(dsn)\n    except Exception:\n",
         "no error is chained to one that quotes the DSN",
+    ),
+    Fault(
+        "parameters.py",
+        "(dsn.startswith(SCHEMES) and _is_torn(dsn))",
+        "False",
+        "no part of a password is taken for a database",
     ),
     Fault(
         "settings.py",
@@ -137,7 +143,7 @@ PURE = [
         "if False:",
         "no session is reset behind a transaction pooler",
     ),
-    Fault("settings.py", "== [name]", "", "a parameter unknown to libpq is refused"),
+    Fault("parameters.py", "== [name]", "", "a parameter unknown to libpq is refused"),
     Fault("watchdog.py", "if when <= now:", "if when < now:", "what is due is fired"),
     Fault(
         "watchdog.py",

@@ -16,8 +16,9 @@ from typing import Final
 from pgdbpool.environment import Found
 from pgdbpool.environment.finding import PLACE
 from pgdbpool.environment.forms import text_of
+from pgdbpool.parameters import libpq_params
 from pgdbpool.routing.hosts import endpoint_params
-from pgdbpool.settings import Settings, libpq_params
+from pgdbpool.settings import Settings
 
 MASK: Final = "********"
 DEFAULT: Final = "default"

@@ -23,7 +23,6 @@ from psycopg2 import extensions as driver
 from pgdbpool.environment.forms import (
     BOOLEAN,
     FORMS,
-    SCHEMES,
     SECRET,
     UNWRITABLE,
     WHOLE,
@@ -32,7 +31,8 @@ from pgdbpool.environment.forms import (
 )
 from pgdbpool.environment.variables import Dotenv, Variables
 from pgdbpool.errors import SettingsError
-from pgdbpool.settings import Settings, SettingsDict, libpq_params
+from pgdbpool.parameters import SCHEMES, libpq_params
+from pgdbpool.settings import Settings, SettingsDict
 
 PREFIX: Final = "PGDBPOOL_"
 URL: Final = "DATABASE_URL"
@@ -231,7 +231,7 @@ class _Finding:
                 where = self._variables.where(variable)
                 value = read(form, text, where)
                 if setting in PLACE:
-                    _refuse_torn(text, where)
+                    _check_place(text, where)
                 self._take(setting, value, where)
 
     def add_url(self) -> None:
@@ -246,7 +246,7 @@ class _Finding:
             return
         if not url.startswith(SCHEMES):
             raise SettingsError(f"{where}: must begin with {' or '.join(SCHEMES)}")
-        _refuse_torn(url, where)
+        _check_place(url, where)
         self._take("conninfo", url, where)
 
     def add_singleton(self) -> None:
@@ -286,7 +286,7 @@ class _Finding:
             names["port"] = "DB_PORT"
         dsn = driver.make_dsn(**{"port": 5432, **params})
         where = ", ".join(map(variables.where, names.values()))
-        _refuse_torn(dsn, where)
+        _check_place(dsn, where)
         self._take("conninfo", dsn, where)
 
     def _has_identity(self) -> bool:
@@ -330,14 +330,7 @@ class _Finding:
         self.origins[setting] = where
 
 
-def _refuse_torn(text: str, where: str) -> None:
-    """Raise SettingsError where libpq would take a part of a password for a host."""
+def _check_place(text: str, where: str) -> None:
+    """Raise SettingsError that names the variable, unless libpq can parse its DSNs."""
     for dsn in split_urls(text):
-        params, _ = libpq_params(dsn, None, where)
-        hosts, ports = (params.get(key, "").split(",") for key in ("host", "port"))
-        has_at = any("@" in host[1:] for host in hosts)
-        if has_at or any(port and not port.isdecimal() for port in ports):
-            raise SettingsError(
-                f"{where}: a host with an @ or a port that is no number; "
-                "in a URL, write %40 for the @ and %2F for the / of a password"
-            )
+        libpq_params(dsn, None, where)

@@ -11,7 +11,8 @@ from typing import Final
 
 from pgdbpool.endpoint.endpoint import endpoint_name
 from pgdbpool.errors import SettingsError
-from pgdbpool.settings import Settings, libpq_params
+from pgdbpool.parameters import libpq_params
+from pgdbpool.settings import Settings
 
 Params = dict[str, str]
 

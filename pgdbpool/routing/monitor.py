@@ -35,6 +35,7 @@ class Monitor:
     Args:
         endpoints: its servers.
         tell: what to do with a warning; called with the pool's lock held.
+        wanted: what the user said a plain hold needs; None: nothing.
 
     Attributes:
         endpoints: its servers.
@@ -45,9 +46,13 @@ class Monitor:
         leaderless_since: since when there has been no primary, monotonic seconds.
     """
 
-    def __init__(self, endpoints: Sequence[Endpoint], tell: Tell) -> None:
+    def __init__(
+        self, endpoints: Sequence[Endpoint], tell: Tell, wanted: Need | None = None
+    ) -> None:
         self.endpoints = tuple(endpoints)
         self._tell = tell
+        # Who wants any server writes to each that takes it, so none is one too many.
+        self._is_primary_one = wanted is not Need.ANY
         self.is_settled = True
         self.primary: Endpoint | None = None
         self.standbys: tuple[Endpoint, ...] = ()
@@ -124,9 +129,10 @@ class Monitor:
             self.leaderless_since = None
         elif self.leaderless_since is None:
             self.leaderless_since = now
-        for endpoint in claimants:
-            if endpoint is not self.primary:
-                self._doubt(endpoint)
+        if self._is_primary_one:
+            for endpoint in claimants:
+                if endpoint is not self.primary:
+                    self._doubt(endpoint)
 
     def _chosen(self, claimants: Sequence[Endpoint]) -> Sequence[Endpoint]:
         """Return who may be the primary of those who say they are."""

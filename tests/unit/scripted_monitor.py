@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from pgdbpool.endpoint.endpoint import Endpoint
+from pgdbpool.endpoint.need import Need
 from pgdbpool.endpoint.standing import Finding, Role
 from pgdbpool.routing.monitor import Monitor
 from pgdbpool.settings import Settings
@@ -14,6 +15,9 @@ SILENT = Finding(Role.PRIMARY)  # a server that tells its role and nothing else
 class Watched:
     """A monitor of three servers, and the time.
 
+    Args:
+        wanted: what the user said a plain hold needs.
+
     Attributes:
         monitor: the monitor.
         endpoints: what it watches.
@@ -21,13 +25,13 @@ class Watched:
         warnings: what it told.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: Need | None = None) -> None:
         settings = Settings.of("", {})
         self.endpoints = [
             Endpoint({"host": host}, {}, settings) for host in ("db1", "db2", "db3")
         ]
         self.warnings: list[str] = []
-        self.monitor = Monitor(self.endpoints, self.warnings.append)
+        self.monitor = Monitor(self.endpoints, self.warnings.append, wanted)
         self.now = START
 
     def found(self, endpoint: Endpoint, finding: Finding) -> None:

@@ -1,5 +1,8 @@
 """One server: what is added to its parameters, what it is called, its limits."""
 
+from typing import Any
+
+import psycopg2
 import pytest
 
 from pgdbpool import PooledConnection
@@ -108,6 +111,64 @@ def test_the_timeout_of_the_environment_counts_too(
     monkeypatch.setenv("PGCONNECT_TIMEOUT", "30")
 
     assert limit() > 30.0
+
+
+def test_each_address_of_a_server_may_take_its_time() -> None:
+    """Also when there are more or fewer than before."""
+    endpoint = Endpoint({"host": "db", "connect_timeout": "5"}, {}, Settings.of("", {}))
+    alone = endpoint.connect_limit
+
+    endpoint.settle(frozenset({"192.0.2.1", "192.0.2.2"}), is_only=True)
+    assert endpoint.connect_limit == alone + 5.0 == 11.0
+
+    endpoint.settle(frozenset({"192.0.2.1"}), is_only=False)
+    assert endpoint.connect_limit == alone
+
+
+@pytest.mark.parametrize(("timeout", "given"), [("9", "9"), ("0", "5")])
+def test_a_visit_is_to_one_address_whoever_is_there_and_for_a_time(
+    timeout: str, given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A standby answers it too, and an address that is silent not for ever."""
+    asked: dict[str, str] = {}
+
+    def connect(**params: str) -> None:
+        asked.update(params)
+        raise psycopg2.OperationalError("refused")
+
+    monkeypatch.setattr(psycopg2, "connect", connect)
+    params = {
+        "host": "db",
+        "connect_timeout": timeout,
+        "target_session_attrs": "read-write",
+    }
+    endpoint = Endpoint(params, {}, Settings.of("", {}))
+    endpoint.is_alone = True  # libpq sees to its role then, but not for a visit
+    endpoint.settle(frozenset({"192.0.2.1", "192.0.2.2"}), is_only=True)
+
+    with pytest.raises(psycopg2.OperationalError):
+        endpoint.connect("192.0.2.3")
+
+    assert (asked["host"], asked["hostaddr"]) == ("db", "192.0.2.3")
+    assert asked["target_session_attrs"] == "any"
+    assert asked["connect_timeout"] == given
+
+
+def test_a_sibling_differs_from_who_has_it_only_in_where_it_is() -> None:
+    """Same name, weight and login: the user gave them to the name."""
+    settings = Settings.of("", {"max_lifetime": None})
+    logins: Any = object()
+    one = Endpoint({"host": "db", "port": "5433"}, {}, settings, 3.0, logins)
+    one.settle(frozenset({"192.0.2.1"}), is_only=False)
+
+    other = one.sibling()
+    other.settle(frozenset({"192.0.2.2"}), is_only=False)
+
+    assert other.name == "db(192.0.2.2):5433"
+    assert other.host is one.host
+    assert (other.weight, other.credentials) == (3.0, logins)
+    assert other._params == one._params
+    assert other._settings is settings
 
 
 def test_the_states_are_in_the_repr() -> None:

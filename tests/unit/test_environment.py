@@ -324,8 +324,8 @@ def test_a_password_that_tears_its_url_apart_is_told(name: str, url: str) -> Non
     for text in (f"postgresql{url}", f"postgresql://app:pw@db2/shop postgres{url}"):
         told = refused(**{f"PGDBPOOL_{name}": text})
 
-        assert told.startswith(f"PGDBPOOL_{name}: a host with an @ or a port that is")
-        assert "write %40 for the @ and %2F for the /" in told
+        assert told.startswith(f"PGDBPOOL_{name}: a host or a database with an @, or")
+        assert "percent-encode the credentials: %40 for @, %2F for /" in told
     assert found(PGDBPOOL_CONNINFO="host=@abstract,db1 port=,5433").origins
 
 

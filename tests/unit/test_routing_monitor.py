@@ -2,6 +2,9 @@
 
 import math
 
+import pytest
+
+from pgdbpool.endpoint.need import Need
 from pgdbpool.endpoint.standing import Role
 from pgdbpool.routing.monitor import INTERVAL, SHORT_INTERVAL
 from tests.unit.scripted_cluster import primary_at, standby_at
@@ -109,6 +112,32 @@ def test_a_primary_refused_for_one_that_is_gone_is_told_of_too() -> None:
 
     (warning,) = watched.warnings
     assert "on timeline 1, but timeline 2 was seen before: nothing is" in warning
+
+
+@pytest.mark.parametrize("timelines", [(1, 1), (1, 2), (2, 1)])
+def test_who_wants_any_server_is_told_of_no_second_primary(
+    timelines: tuple[int, int],
+) -> None:
+    """It is written to as well, as to the servers of a mesh."""
+    watched = Watched(Need.ANY)
+    for endpoint, timeline in zip(watched.endpoints, timelines, strict=False):
+        watched.found(endpoint, primary_at(100, timeline=timeline))
+
+    assert watched.monitor.primary is not None
+    assert watched.warnings == []
+
+
+@pytest.mark.parametrize(
+    "wanted", [None, *(need for need in Need if need is not Need.ANY)]
+)
+def test_who_wants_anything_else_is_told_of_it(wanted: Need | None) -> None:
+    """Nobody is led to it for writing then."""
+    watched = Watched(wanted)
+    for endpoint in watched.endpoints[:2]:
+        watched.found(endpoint, primary_at(100))
+
+    (warning,) = watched.warnings
+    assert warning.startswith("db2:5432 says it is the primary")
 
 
 def test_a_failover_is_no_reason_to_warn() -> None:

@@ -12,7 +12,8 @@ from psycopg2.extras import DictCursor, LoggingConnection
 
 from pgdbpool import ConnectionPool, SettingsError
 from pgdbpool.auth.file import PasswordFile
-from pgdbpool.settings import UNNEEDED, Settings, SettingsDict, libpq_params
+from pgdbpool.parameters import libpq_params
+from pgdbpool.settings import UNNEEDED, Settings, SettingsDict
 
 SECRET = "hunter2"
 DURATIONS = ("timeout", "max_lifetime", "max_idle", "grace", "ping_timeout", "max_lag")

@@ -79,6 +79,20 @@ def test_who_writes_does_not_wait_for_a_silent_address() -> None:
     assert roster.look_up() == [C]
 
 
+def test_who_writes_waits_where_what_is_open_may_be_another_servers() -> None:
+    """It would be handed out as the primary's, which is at another address."""
+    roster = Named({A: PRIMARY, B: STANDBY}, is_settled=False)
+    waiter = roster.hold(B)
+    begun(roster)
+
+    answer(roster, A)
+    assert not roster.host.is_met
+    assert waiter.conn is None
+
+    answer(roster, B)
+    assert roster.at == [{A}, {B}]
+
+
 def test_an_address_that_was_silent_is_compared_when_it_speaks() -> None:
     """So one server does not become two for ever."""
     roster = Named({A: PRIMARY, B: PRIMARY})
@@ -122,6 +136,27 @@ def test_a_visit_to_what_has_vanished_holds_up_nobody() -> None:
     roster.look_up(3 * ANSWERS)
 
     assert {C} in roster.at
+
+
+def test_a_visit_that_ends_after_its_survey_says_nothing_of_others() -> None:
+    """What they said then may be so no more, and they were not asked again."""
+    roster = Named({A: PRIMARY, B: STANDBY, C: OTHER})
+    roster.release(roster.hold(A))
+    begun(roster)
+    assert C in roster.visiting
+    roster.visiting.remove(C)  # it hangs
+    roster.leads_to = frozenset({A, B})
+    for _ in range(2 * ANSWERS):
+        if C in roster.host.pending:
+            roster.look_up()
+    assert roster.at == [{A}, {B}]
+    roster.monitor.lost(roster.endpoint, roster.now)
+
+    roster.visited(roster.host, C, None, roster.now)
+    roster.act()
+
+    assert roster.monitor.primary is None
+    assert roster.at == [{A}, {B}]
 
 
 def test_what_an_idle_pool_knew_is_forgotten() -> None:
