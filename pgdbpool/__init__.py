@@ -23,6 +23,7 @@ from pgdbpool.errors import (
     TooManyRequests,
 )
 from pgdbpool.pool import ConnectionPool
+from pgdbpool.limit import SharedLimit
 from pgdbpool.settings import Settings
 from pgdbpool.wsgi import PoolMiddleware, ReadYourWrites
 
@@ -51,5 +52,6 @@ __all__ = [
     "Settings",
     "SettingsError",
     "TooManyConnections",
+    "SharedLimit",
     "TooManyRequests",
 ]

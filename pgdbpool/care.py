@@ -100,7 +100,7 @@ class Caring(Holding):
             SettingsError: the sizes make no sense; nothing is changed.
         """
         largest = min_size if max_size is None else max_size
-        check_sizes(min_size, largest)
+        check_sizes(min_size, largest, self.settings.shared_limit)
         with self._lock:
             self._roster.resize(min_size, largest, monotonic())
         self.act()

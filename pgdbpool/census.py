@@ -52,7 +52,7 @@ class Census:
         self.max_size = settings.max_size
         self.is_open = False
         self.line = Line()
-        self.monitor = Monitor(endpoints, tell)
+        self.monitor = Monitor(endpoints, tell, need)
         self.chooser = Chooser(settings, self.monitor, need)
         # Where there is but one name, nobody is served before it is known where that
         # leads: it can be a standby.
@@ -166,6 +166,14 @@ class Census:
             and entry.hold.thread in stuck
             for entry in endpoint.entries
         )
+
+    def is_short(self) -> bool:
+        """Whether somebody waits here for what other pools have."""
+        return False
+
+    def room(self) -> str:
+        """Return how full a limit is that other pools share, for messages."""
+        return ""
 
     def count(self, *states: State) -> int:
         """Return how many entries are in one of the states."""

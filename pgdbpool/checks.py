@@ -72,10 +72,15 @@ def check_balance(balance: object, weights: object) -> None:
             )
 
 
-def check_sizes(min_size: int, max_size: int) -> None:
-    """Raise SettingsError unless the two sizes make sense together."""
+def check_sizes(min_size: int, max_size: int, shared_limit: object = None) -> None:
+    """Raise SettingsError unless the sizes make sense together."""
     check_int("min_size", min_size, least=0)
     check_int("max_size", max_size, least=1)
+    if shared_limit is not None and min_size:
+        raise SettingsError(
+            f"min_size: must be 0 with a shared_limit, not {min_size}: what is idle "
+            "makes room for other pools"
+        )
     if min_size > max_size:
         raise SettingsError(
             f"min_size: {min_size} is greater than max_size, which is {max_size}"

@@ -178,7 +178,7 @@ class Holding(Releasing):
     def _withdraw(self, hold: Hold) -> None:
         """Leave the line for an exception's sake; what was given goes back."""
         with self._lock:
-            self._roster.line.drop(hold)
+            self._roster.withdraw(hold)
             conn = self._roster.given_to(hold)
         if conn is not None:
             # Nobody knows in the middle of what it was interrupted.

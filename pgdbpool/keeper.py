@@ -20,6 +20,7 @@ from typing import Any
 
 import psycopg2
 
+from pgdbpool import forks
 from pgdbpool.auth.cache import Credentials
 from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.endpoint import Endpoint
@@ -27,6 +28,7 @@ from pgdbpool.endpoint.need import Need
 from pgdbpool.planning import Acts
 from pgdbpool.report import Report
 from pgdbpool.settings import Settings
+from pgdbpool.sharing import SharingRoster
 from pgdbpool.upkeep import TendedRoster
 from pgdbpool.waiters import Waiter
 from pgdbpool.watchdog import watchdog
@@ -71,15 +73,18 @@ class Keeper(ABC):
         self._lock = self._new_lock()
         self._is_locked_by_me = _is_owned_by_me(self._lock)
         # The lock guards all of these.
-        self._roster = TendedRoster(
-            self._make_endpoints(),
-            self.settings,
-            self._need,
-            self._acts(),
-        )
+        self._roster = self._new_roster()
         self._report = Report(self.name, self._roster)
         self._upkeep_at = math.inf
         self._upkeep_key = object()
+
+    def _new_roster(self) -> TendedRoster:
+        made = (self._make_endpoints(), self.settings, self._need, self._acts())
+        limit = self.settings.shared_limit
+        if limit is None:
+            return TendedRoster(*made)
+        limit.join(self)
+        return SharingRoster(limit, weakref.ref(self), *made)
 
     def _new_lock(self) -> Any:  # noqa: ANN401 - typeshed hides its class
         # Reentrant only so that a finalizer, which the collector can run while this
@@ -119,6 +124,28 @@ class Keeper(ABC):
             self._roster.rotate()
             due = self._roster.upkeep(monotonic())
         self._come_by(due)
+        self.act()
+
+    # A limit that pools share: see `limit.Member`.
+
+    def is_at_work(self) -> bool:
+        """Whether this thread is in the middle of the pool's work."""
+        return self._is_locked_by_me()
+
+    def idle_since(self) -> float:
+        """Return since when the oldest idle connection is so; infinity: none is."""
+        return self._roster.idle_since()
+
+    def make_room(self) -> None:
+        """Close that connection, if it still is. Blocks meanwhile."""
+        with self._lock:
+            self._roster.evict()
+        self.act()
+
+    def use_room(self) -> None:
+        """Open what there was no room for."""
+        with self._lock:
+            self._roster.plan(monotonic())
         self.act()
 
     # Upkeep.
@@ -231,4 +258,4 @@ def _forget_all() -> None:
         keeper.forget()
 
 
-os.register_at_fork(after_in_child=_forget_all)
+forks.in_child(_forget_all)

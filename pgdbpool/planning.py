@@ -76,9 +76,11 @@ class Planner(Census):
         if not self.is_open:
             return
         demand = self._demand(now)
+        hold = self.line[0].hold if self.line else None
+        since = now if hold is None else hold.since
         for endpoint in self.endpoints:
             for _ in range(self._wanted(endpoint, demand.get(endpoint, 0), now)):
-                self.open_at(endpoint, now)
+                self.open_at(endpoint, now, since)
 
     def grow(self, endpoint: Endpoint, now: float) -> None:
         """Open one more where a hold should have been served, but none was idle.
@@ -93,10 +95,26 @@ class Planner(Census):
         ):
             self.open_at(endpoint, now)
 
-    def open_at(self, endpoint: Endpoint, now: float) -> None:
-        """Begin a connect, whoever it is for."""
+    def open_at(
+        self,
+        endpoint: Endpoint,
+        now: float,
+        since: float | None = None,  # noqa: ARG002 - for who has to share
+    ) -> Entry | None:
+        """Begin a connect, whoever it is for.
+
+        Args:
+            endpoint: the server.
+            now: monotonic seconds.
+            since: when who needs it asked for it; None: it could as well not be.
+
+        Returns:
+            Its entry; None: it cannot be yet.
+        """
         self.stats.connections_num += 1
-        self.jobs.append(self._acts.begin_connect(endpoint.new_entry(now)))
+        entry = endpoint.new_entry(now)
+        self.jobs.append(self._acts.begin_connect(entry))
+        return entry
 
     def _demand(self, now: float) -> dict[Endpoint, int]:
         """Return for how many who wait each endpoint should have a connection."""

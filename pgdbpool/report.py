@@ -103,6 +103,8 @@ class Report:
         waited = now - asked
         within = f"within {waited:.3g} s" if waited > AT_ONCE else "to be had at once"
         advice = ADVICE[kind]
+        if kind is PoolExhausted and self._roster.is_short():
+            advice = "Raise the SharedLimit, or look for connections held too long."
         if isinstance(cause, CredentialError):
             advice = "Look at what provides the password."
         elif cause is not None and not isinstance(cause, SERVERS):
@@ -122,7 +124,9 @@ class Report:
         servers = list(roster.candidates(hold, now))
         if not servers:
             return self._why_nobody(hold)
-        if all(e.count(State.IN_USE) >= roster.max_size for e in servers):
+        if roster.is_short() or all(
+            e.count(State.IN_USE) >= roster.max_size for e in servers
+        ):
             return PoolExhausted
         for endpoint in servers:
             if endpoint.health.is_down or self._is_silent(endpoint, asked, now):
@@ -158,6 +162,8 @@ class Report:
         connecting = sum(endpoint.count(State.CONNECTING) for endpoint in servers)
         if connecting:
             text += f", {connecting} connecting"
+        if room := roster.room():
+            text += f", {room}"
         if roster.line:
             text += f", {len(roster.line)} waiting"
         holds = roster.holds()

@@ -20,7 +20,7 @@ from pgdbpool.endpoint.entry import Entry, Hold
 from pgdbpool.endpoint.need import Need
 from pgdbpool.endpoint.standing import Finding, Role
 from pgdbpool.endpoint.state import Reason, State, move
-from pgdbpool.planning import Acts, Planner
+from pgdbpool.planning import Acts, Job, Planner
 from pgdbpool.routing.monitor import INTERVAL
 from pgdbpool.settings import Settings
 from pgdbpool.waiters import Waiter
@@ -98,6 +98,10 @@ class Roster(Planner):
             self.stats.requests_queued += 1
         self.plan(now)
         return waiter
+
+    def withdraw(self, hold: Hold) -> None:
+        """Take a hold out of the line, if it is in it."""
+        self.line.drop(hold)
 
     # Release, and whatever else makes a connection available.
 
@@ -261,9 +265,17 @@ class Roster(Planner):
             entry.endpoint.close_entry(entry)
         if conn is not None:
             conn.hold = None
-            self.jobs.append(self._acts.close(conn, reason))
+            self.jobs.append(self._closing(entry, conn, reason))
         if self.watchers:
             self.notify()
+
+    def _closing(
+        self,
+        entry: Entry,  # noqa: ARG002 - for who has to share
+        conn: PooledConnection,
+        reason: Reason,
+    ) -> Job:
+        return self._acts.close(conn, reason)
 
     def retire_idle(self, entry: Entry, reason: Reason) -> None:
         """Close an entry that is idle."""
@@ -346,7 +358,7 @@ class Roster(Planner):
         if entry.state is State.CONNECTING:
             self.retire(entry, conn, Reason.POOL_CLOSED)
         else:
-            self.jobs.append(self._acts.close(conn, Reason.CONNECT_FAILED))
+            self.jobs.append(self._closing(entry, conn, Reason.CONNECT_FAILED))
 
     def notify(self) -> None:
         """Wake the watchers who waited for what is now so."""

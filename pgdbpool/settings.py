@@ -21,6 +21,7 @@ from pgdbpool.checks import (
     check_via,
 )
 from pgdbpool.errors import SettingsError
+from pgdbpool.limit import SharedLimit
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -68,6 +69,7 @@ class SettingsDict(TypedDict, total=False):
     check: Hook | None
     name: str | None
     open: bool
+    shared_limit: SharedLimit | None
 
 
 def _setting(default: object, group: str, unit: str, doc: str, **more: Any) -> Any:
@@ -245,6 +247,13 @@ class Settings:
         "",
         "Whether the pool serves from the start, or only after `open()`.",
     )
+    shared_limit: SharedLimit | None = _setting(
+        None,
+        "rarely",
+        "",
+        "A `SharedLimit` on the connections of all pools that are given it. Excludes "
+        "`min_size`. See [doc/tenants.md](doc/tenants.md).",
+    )
     explicit: frozenset[str] = dataclasses.field(default=frozenset(), repr=False)
 
     @classmethod
@@ -260,6 +269,8 @@ class Settings:
         """
         _refuse_unknown(given)
         values = dict(given)
+        if values.get("shared_limit") is not None:
+            values.setdefault("min_size", 0)
         if values.get("max_size", 0) is None:
             values["max_size"] = values.get("min_size", cls.min_size)
         timeout = values.get("timeout", cls.timeout)
@@ -273,7 +284,8 @@ class Settings:
     def _check(self) -> None:
         """Raise SettingsError at the first setting that is wrong."""
         check_type("conninfo", self.conninfo, str, list, tuple)
-        check_sizes(self.min_size, self.max_size)
+        check_type("shared_limit", self.shared_limit, SharedLimit, type(None))
+        check_sizes(self.min_size, self.max_size, self.shared_limit)
         check_int("max_waiting", self.max_waiting, least=0)
         for name in ("max_lifetime", "max_idle", "grace", "max_lag"):
             check_duration(name, getattr(self, name))

@@ -30,6 +30,8 @@ IN_USE: Final = State.IN_USE
 FRESH: Final = 0.01
 # How often to try to meet a server that did not answer, and that nobody needs, seconds.
 MEET_AGAIN: Final = 10.0
+# How often a place of a shared limit is asked for: before others made room, and after.
+MOST_DENIALS: Final = 2
 
 
 class Inside:
@@ -135,15 +137,16 @@ class Threadless(Caring):
     ) -> PooledConnection:
         """Connect, for nobody else would. Blocks; see `Holding.serve`."""
         roster = self._roster
+        denials = 0  # at the first one, another pool may make room
         while True:
             with self._lock:
                 now = monotonic()
                 conn = roster.take(hold, now)
                 if conn is not None:
                     return conn
-                vacant = self._vacant(hold, now)
+                vacant = self._vacant(hold, now) if denials < MOST_DENIALS else None
                 if vacant is not None and roster.is_open and now < deadline:
-                    roster.open_at(vacant, now)
+                    denials += roster.open_at(vacant, now, hold.since) is None
                 else:
                     error = self._objection(hold, asked, now, again=again)
                     if error is None and not self._has_hope(hold, now, deadline):
@@ -176,6 +179,7 @@ class Threadless(Caring):
         """Whether somebody may come to serve a hold without a release."""
         servers = list(self._roster.candidates(hold, now))
         is_full = all(len(e.entries) >= self._roster.max_size for e in servers)
+        is_full |= self._roster.is_short()
         return now < deadline and not (servers and is_full)
 
     # What threads do elsewhere.

@@ -3,6 +3,7 @@
 Time brings lifetimes, idle times, probes and the end of grace.
 """
 
+import contextlib
 import math
 from typing import Final
 
@@ -154,6 +155,24 @@ class TendedRoster(PlacedRoster):
                 conn = endpoint.shelf.popleft()
                 self.retire(conn.entry, conn, Reason.SHRUNK)
         self.plan(now)
+
+    def idle_since(self) -> float:
+        """Return since when the oldest idle connection is so; infinity: none is.
+
+        May be asked without the lock.
+        """
+        oldest = math.inf
+        for endpoint in self.endpoints:
+            with contextlib.suppress(IndexError):
+                oldest = min(oldest, endpoint.shelf[0].entry.since)
+        return oldest
+
+    def evict(self) -> None:
+        """Close that one, for another pool's sake."""
+        idle = [endpoint.shelf[0] for endpoint in self.endpoints if endpoint.shelf]
+        if idle:
+            oldest = min(idle, key=lambda conn: conn.entry.since)
+            self.retire_idle(oldest.entry, Reason.EVICTED)
 
     def close(self) -> None:
         """Refuse everyone from now on and retire all that is idle."""

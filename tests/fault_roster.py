@@ -43,7 +43,7 @@ ONE_SERVER = [
     Fault("roster.py", "        hold.since = now\n", "", "waiting is not holding"),
     Fault(
         "roster.py",
-        "self.jobs.append(self._acts.close(conn, reason))",
+        "self.jobs.append(self._closing(entry, conn, reason))",
         "pass",
         "what is retired is closed",
     ),

@@ -14,10 +14,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.fault_limit import SHARED
 from tests.fault_roster import ROSTER
 from tests.fault_table import PURE, WITH_SERVER, Fault
 
-FAULTS = [*PURE, *ROSTER, *WITH_SERVER]
+FAULTS = [*PURE, *ROSTER, *SHARED, *WITH_SERVER]
 
 ROOT = Path(__file__).parent.parent
 COPIED = ("pgdbpool", "tests", "pyproject.toml")

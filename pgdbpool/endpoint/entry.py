@@ -17,6 +17,7 @@ from pgdbpool.endpoint.state import Reason, State
 if TYPE_CHECKING:
     from pgdbpool.endpoint.connection import PooledConnection
     from pgdbpool.endpoint.endpoint import Endpoint
+    from pgdbpool.limit import Place
 
 
 class Hold:
@@ -166,6 +167,7 @@ class Entry:
         since: when it became idle, or when its connect was planned.
         expires_at: when it must go, monotonic seconds.
         expires_as: the reason it will go for.
+        place: what it has of a limit that pools share; None: there is none.
     """
 
     __slots__ = (
@@ -177,6 +179,7 @@ class Entry:
         "has_begun",
         "hold",
         "is_heard",
+        "place",
         "reference",
         "since",
         "state",
@@ -194,6 +197,7 @@ class Entry:
         self.since = now
         self.expires_at = expires_at
         self.expires_as = Reason.LIFETIME
+        self.place: Place | None = None
 
     def expire(self, reason: Reason) -> None:
         """Make it go: an idle one at the next upkeep, a busy one at its release."""

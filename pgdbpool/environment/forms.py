@@ -16,8 +16,9 @@ from typing import Any, Final
 
 from pgdbpool.checks import BALANCES
 from pgdbpool.errors import SettingsError
+from pgdbpool.limit import SharedLimit
+from pgdbpool.parameters import SCHEMES
 
-SCHEMES: Final = ("postgresql://", "postgres://")
 NONE: Final = "none"
 WORDS: Final = {
     **dict.fromkeys(("true", "yes", "on", "1"), True),
@@ -125,7 +126,7 @@ def _weights(text: str) -> dict[str, float]:
     return weights
 
 
-def _hook(text: str) -> object:
+def _imported(text: str) -> object:
     """Import what ``module:function`` names; blocks for as long as that takes."""
     found = _HOOK.fullmatch(text)
     if not found:
@@ -141,9 +142,26 @@ def _hook(text: str) -> object:
         ) from error
     for name in found["function"].split("."):
         value = getattr(value, name, None)
-    if not callable(value):
-        raise SettingsError(f"{module!r} has no function {found['function']!r}")
     return value
+
+
+def _hook(text: str) -> object:
+    value = _imported(text)
+    if not callable(value):
+        raise _has_no("function", text)
+    return value
+
+
+def _shared_limit(text: str) -> object:
+    value = _imported(text)
+    if not isinstance(value, SharedLimit):
+        raise _has_no("SharedLimit", text)
+    return value
+
+
+def _has_no(kind: str, text: str) -> SettingsError:
+    module, _, name = text.partition(":")
+    return SettingsError(f"{module!r} has no {kind} {name!r}")
 
 
 def _reset(text: str) -> object:
@@ -188,6 +206,7 @@ FORMS: Final[dict[str, Form]] = {
     "configure": HOOK,
     "check": HOOK,
     "open": BOOLEAN,
+    "shared_limit": Form("`module:name` of a `SharedLimit`", _shared_limit),
 }
 UNWRITABLE: Final = {
     "kwargs": "libpq's parameters can stand in the DSN, factories are classes",

@@ -20,6 +20,7 @@ from pgdbpool.gunicorn.pipe import (
     targets_of,
 )
 from pgdbpool.gunicorn.reaper import read_capacity
+from pgdbpool.limit import SharedLimit
 from pgdbpool.pool import ConnectionPool, all_pools
 from pgdbpool.settings import Settings
 
@@ -122,18 +123,33 @@ class Service:
             announce(log, limits.demand(size), answer)
 
 
+def sizes_of(
+    pools: Sequence[ConnectionPool], limits: Limits
+) -> dict[ConnectionPool | SharedLimit, int]:
+    """Return the ``max_size`` of each pool, or of the limit that it shares."""
+    wishes: dict[ConnectionPool | SharedLimit, Wish] = {}
+    for pool in pools:
+        limit = pool.settings.shared_limit
+        if limit is None:
+            wishes[pool] = wish_of(pool.settings)
+        else:
+            wishes[limit] = Wish(limit.max_size, is_fixed=True)
+    sizes = limits.max_sizes(list(wishes.values()))
+    return dict(zip(wishes, sizes, strict=True))
+
+
 def demands_of_pools(
     pools: Sequence[ConnectionPool], limits: Limits
 ) -> list[tuple[Target, int]]:
     """Return the servers of the pools, with the connections a worker wants there."""
-    sizes = limits.max_sizes([wish_of(pool.settings) for pool in pools])
-    demands: dict[object, tuple[Target, int]] = {}
-    for pool, size in zip(pools, sizes, strict=True):
+    sizes = sizes_of(pools, limits)
+    demands: dict[object, tuple[Target, dict[object, int]]] = {}
+    for pool in pools:
+        bound = pool.settings.shared_limit or pool
         for one in targets_of(pool.settings, os.environ):
-            place = place_of(one)
-            target, before = demands.get(place, (one, 0))
-            demands[place] = target, before + size
-    return list(demands.values())
+            _, parts = demands.setdefault(place_of(one), (one, {}))
+            parts[bound] = sizes[bound]
+    return [(target, sum(parts.values())) for target, parts in demands.values()]
 
 
 def announce(log: Log, demand: Demand, answer: dict[str, Any] | None) -> None:
@@ -172,9 +188,8 @@ class Member:
         """
         pools = all_pools()
         if self._limits is not None:
-            sizes = self._limits.max_sizes([wish_of(pool.settings) for pool in pools])
-            for pool, size in zip(pools, sizes, strict=True):
-                if pool.max_size != size:
+            for pool, size in sizes_of(pools, self._limits).items():
+                if isinstance(pool, ConnectionPool) and pool.max_size != size:
                     pool.resize(min(pool.settings.min_size, size), size)
         targets: list[Target] = []
         for pool in pools:

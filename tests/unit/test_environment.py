@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgdbpool import ConnectionPool, SettingsError
+from pgdbpool import ConnectionPool, SettingsError, SharedLimit
 from pgdbpool.environment import find
 from pgdbpool.environment.finding import OTHERS, SYNONYMS
 from pgdbpool.environment.forms import FORMS, SECONDS, UNWRITABLE, text_of
@@ -29,6 +29,7 @@ def hook(conn: object) -> None:
 
 
 HERE = f"{__name__}:hook"
+LIMIT = SharedLimit(50)
 NOT_TEXTS = {
     "min_size": ["ten", "1.0", "1e3", "0x10", "1_0", "none", "+-1", "٣", "9" * 30],
     "max_size": ["ten", "None!", "2,5"],
@@ -49,6 +50,7 @@ NOT_TEXTS = {
     "reset": ["discard", "SESSION", "none"],
     "configure": ["none", "shop", "shop.configure", "shop:", ":configure", "a:b:c"],
     "check": ["none", "SELECT 1"],
+    "shared_limit": ["50", "none"],
     "endpoints": ["db1", "host=db1", "db1 db2", "mysql://db1"],
     "weights": ["db1", "db1=", "=1", "db1=two", "db1=1;db2=2", "db1=1,db1=2", "a=1=2"],
 }
@@ -97,6 +99,7 @@ def test_every_setting_has_one_variable_or_a_reason() -> None:
         ("reset", HERE, hook),
         ("configure", HERE, hook),
         ("check", "os.path:exists", os.path.exists),
+        ("shared_limit", f"{__name__}:LIMIT", LIMIT),
         ("check", "pathlib:Path.exists", Path.exists),
         ("weights", "db1=2, db2:5433=0.5", {"db1": 2.0, "db2:5433": 0.5}),
     ],
@@ -234,6 +237,7 @@ def test_a_function_that_cannot_be_had_is_told_with_the_reason(
         "PGDBPOOL_CHECK: 'os.path' has no function 'nope'"
     )
     assert "has no function 'sep'" in refused(PGDBPOOL_CONFIGURE="os:sep")
+    assert "has no SharedLimit 'sep'" in refused(PGDBPOOL_SHARED_LIMIT="os:sep")
     with pytest.raises(SettingsError) as caught:
         found(PGDBPOOL_RESET="broken_hooks:reset")
     assert str(caught.value).endswith("cannot import 'broken_hooks': KeyError")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from psycopg2 import extensions as driver
 from psycopg2.extras import DictCursor, LoggingConnection
 
-from pgdbpool import ConnectionPool, SettingsError
+from pgdbpool import ConnectionPool, SettingsError, SharedLimit
 from pgdbpool.auth.file import PasswordFile
 from pgdbpool.parameters import libpq_params
 from pgdbpool.settings import UNNEEDED, Settings, SettingsDict
@@ -74,6 +74,7 @@ BAD: dict[str, list[object]] = {
     "check": ["SELECT 1", 0, True],
     "name": [b"orders", 1, ["orders"]],
     "open": [0, 1, "yes", None],
+    "shared_limit": [50, "50", True, SharedLimit],
     "kwargs": ["host=db1", ["host"], 0, [("host", "db1")]],
 }
 

@@ -57,6 +57,7 @@ max_lag       none                                                 PGDBPOOL_MAX_
 configure     none                                                 default
 check         builtins:print                                       PGDBPOOL_CHECK
 open          true                                                 default
+shared_limit  none                                                 default
 
 endpoint 1  as libpq sees it  origin
 host        db1               DSN

@@ -1,0 +1,231 @@
+"""A limit that several pools share: all their connections together.
+
+Each connection has a place, from the decision to open it until its server has seen it
+go. A pool that finds no place free wants one. Who wants first is served first: with a
+place that came free, else with that of the connection which has been idle for longest,
+in whichever pool; else with that of the next release.
+
+The limit's own lock is taken inside a pool's, never around it. Nothing is allocated
+under it between a look and what follows from it, so a finalizer that the collector runs
+there finds everything in order.
+"""
+
+import _thread
+import math
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Protocol
+
+from pgdbpool import forks
+from pgdbpool.checks import check_int
+
+
+class Member(Protocol):
+    """A pool that shares a limit."""
+
+    def idle_since(self) -> float:
+        """Return since when its oldest idle connection is so; infinity: none is."""
+
+    def make_room(self) -> None:
+        """Close that connection, if it still is."""
+
+    def use_room(self) -> None:
+        """Open what it wanted to."""
+
+    def is_at_work(self) -> bool:
+        """Whether this thread is in the middle of its work, as a finalizer can be."""
+
+
+# To a member that may be gone.
+Reference = Callable[[], Member | None]
+
+
+class SharedLimit:
+    """How many connections all pools that are given it may have at a time, together.
+
+    For a process with many pools, such as one for each tenant. A pool that needs a
+    connection when there are as many takes the place of the one that has been idle for
+    longest, whosever it is; when none is idle, its callers wait for a release.
+
+    Args:
+        max_size: how many.
+
+    Raises:
+        SettingsError: it is no number, or less than one.
+    """
+
+    def __init__(self, max_size: int) -> None:
+        check_int("SharedLimit", max_size, least=1)
+        self.max_size = max_size
+        self._members: weakref.WeakSet[Member] = weakref.WeakSet()
+        self.forget()
+        _limits.add(self)
+
+    def __repr__(self) -> str:
+        """Return how many there are of how many."""
+        return f"<SharedLimit {self.size} of {self.max_size}>"
+
+    @property
+    def size(self) -> int:
+        """How many connections are open, or being opened or closed."""
+        return self.max_size - self._free
+
+    @property
+    def is_wanted_since(self) -> float:
+        """Since when a pool has wanted a place, monotonic seconds; infinity: none."""
+        return min(self._wants.copy().values(), default=math.inf)
+
+    def forget(self) -> None:
+        """Begin anew, as a forked child must: nothing of what is open is its own."""
+        self._lock = threading.RLock()
+        # The lock guards these.
+        self._era = object()
+        self._free = self.max_size
+        self._going = 0
+        self._wants: dict[Reference, float] = {}
+        self._is_settling = False
+        self._is_unsettled = False
+
+    def join(self, member: Member) -> None:
+        """Have a pool give way to others from now on."""
+        self._members.add(member)
+
+    # With the lock of the pool in question held.
+
+    def take(self, pool: Reference, since: float | None) -> "Place | None":
+        """Return a place for one more connection, if it is this pool's turn.
+
+        Args:
+            pool: which.
+            since: when who needs it asked; None: nobody does. Who needs it and gets
+                none is noted, and served later.
+        """
+        place = Place(self, self._era)
+        others = self._wants.copy()
+        others.pop(pool, None)
+        turn = min(others.values(), default=math.inf)
+        with self._lock:
+            if self._free > 0 and (math.inf if since is None else since) <= turn:
+                self._free -= 1
+                place.is_taken = True
+                self._wants.pop(pool, None)
+            elif since is not None:
+                self._wants.setdefault(pool, since)
+        return place if place.is_taken else None
+
+    def forgo(self, pool: Reference) -> None:
+        """Want no place any more."""
+        with self._lock:
+            self._wants.pop(pool, None)
+
+    def is_wanted_by(self, pool: Reference) -> bool:
+        """Whether a pool wants a place, and has to wait for it."""
+        return pool in self._wants
+
+    # With no lock held.
+
+    def settle(self) -> None:
+        """Give places to those who want them. Blocks while a connection is closed."""
+        with self._lock:
+            self._is_unsettled = True
+            if self._is_settling:  # by another thread, or further up in this one
+                return
+            self._is_settling = True
+        try:
+            while not self._is_settled():
+                while self._settle_one():
+                    pass
+        except BaseException:
+            self._is_settling = False
+            raise
+
+    def _is_settled(self) -> bool:
+        """Whether nobody asked since the last look; then this work is over."""
+        with self._lock:
+            is_over = not self._is_unsettled
+            self._is_unsettled = False
+            if is_over:
+                self._is_settling = False
+            return is_over
+
+    def _settle_one(self) -> bool:
+        """Serve who wants first, or make room for it; False: it has to wait."""
+        wants = self._wants.copy()
+        first = min(wants, key=wants.__getitem__, default=None)
+        if first is None:
+            return False
+        with self._lock:
+            is_free = self._free > 0
+            if is_free:
+                self._wants.pop(first, None)
+            elif len(wants) <= self._going:
+                return False
+        member = first() if is_free else self._idlest()
+        if member is None:
+            return is_free
+        if member.is_at_work():
+            _thread.start_new_thread(self.settle, ())
+            return False
+        if is_free:
+            member.use_room()
+        else:
+            member.make_room()
+        return True
+
+    def _idlest(self) -> Member | None:
+        """Return whose connection has been idle for longest."""
+        idle = {member: member.idle_since() for member in list(self._members)}
+        member = min(idle, key=idle.__getitem__, default=None)
+        return None if member is None or idle[member] == math.inf else member
+
+
+class Place:
+    """What one connection has of a limit; it comes free with it, at the latest.
+
+    Args:
+        limit: the limit.
+        era: of the limit; what was taken before a fork is the parent's.
+
+    Attributes:
+        is_taken: whether it counts.
+        is_going: whether its connection is being closed for another's sake.
+    """
+
+    __slots__ = ("_era", "_limit", "is_going", "is_taken")
+
+    def __init__(self, limit: SharedLimit, era: object) -> None:
+        self._limit = limit
+        self._era = era
+        self.is_taken = self.is_going = False
+
+    def vacate_soon(self) -> None:
+        """Let nobody make more room for whom this is meant."""
+        limit = self._limit
+        with limit._lock:  # noqa: SLF001 - a part of it
+            if self.is_taken and not self.is_going:
+                self.is_going = True
+                limit._going += 1  # noqa: SLF001
+
+    def leave(self) -> None:
+        """Be free, once."""
+        limit = self._limit
+        with limit._lock:  # noqa: SLF001 - a part of it
+            if self.is_taken and self._era is limit._era:  # noqa: SLF001
+                limit._free += 1  # noqa: SLF001
+                limit._going -= self.is_going  # noqa: SLF001
+            self.is_taken = self.is_going = False
+
+    def __del__(self) -> None:
+        self.leave()
+
+
+_limits: weakref.WeakSet[SharedLimit] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for limit in list(_limits):
+        limit.forget()
+
+
+forks.in_child(_forget_all)

@@ -1,0 +1,190 @@
+"""A roster whose pool shares a limit with others.
+
+It opens a connection when it has a place for it, gives the place back when the server
+has seen the connection go, and lets go of what another pool has wanted for longer than
+anyone of its own.
+"""
+
+import _thread
+import contextlib
+import functools
+import logging
+import math
+import os
+import socket
+from collections.abc import Sequence
+from typing import Final
+
+import psycopg2
+
+from pgdbpool.endpoint.connection import PooledConnection
+from pgdbpool.endpoint.endpoint import Endpoint
+from pgdbpool.endpoint.entry import Entry, Hold
+from pgdbpool.endpoint.need import Need
+from pgdbpool.endpoint.state import Reason, State
+from pgdbpool.limit import Reference, SharedLimit
+from pgdbpool.planning import Acts, Job
+from pgdbpool.settings import Settings
+from pgdbpool.upkeep import TendedRoster
+
+logger = logging.getLogger(__name__)
+
+# How long a server may take to see that a session is over, seconds, and for how much
+# of that a thread waits that has other things to do.
+FAREWELL: Final = 1.0
+SHORT_FAREWELL: Final = 0.02
+
+
+class SharingRoster(TendedRoster):
+    """A roster with a limit above it; the pool's lock guards it.
+
+    Args:
+        limit: what is shared.
+        pool: whose it is.
+        endpoints, settings, need, acts: as of `Roster`.
+    """
+
+    def __init__(  # noqa: PLR0917 - four are inherited
+        self,
+        limit: SharedLimit,
+        pool: Reference,
+        endpoints: Sequence[Endpoint],
+        settings: Settings,
+        need: Need | None,
+        acts: Acts,
+    ) -> None:
+        super().__init__(endpoints, settings, need, acts)
+        self._limit = limit
+        self._pool = pool
+
+    # Questions.
+
+    def is_short(self) -> bool:
+        """Whether somebody waits here for a place that other pools have."""
+        return self._limit.is_wanted_by(self._pool)
+
+    def room(self) -> str:
+        """Return how full the limit is, for messages."""
+        return f"{self._limit.size} of {self._limit.max_size} of the shared limit open"
+
+    # Places are taken.
+
+    def open_at(
+        self, endpoint: Endpoint, now: float, since: float | None = None
+    ) -> Entry | None:
+        """Begin a connect if there is a place for it; else it is begun later."""
+        place = self._limit.take(self._pool, since)
+        if place is None:
+            if since is not None:
+                self.jobs.append(self._limit.settle)
+            return None
+        entry = super().open_at(endpoint, now, since)
+        if entry is not None:
+            entry.place = place
+        return entry
+
+    def withdraw(self, hold: Hold) -> None:
+        """Take a hold out of the line; nobody in line wants no place."""
+        super().withdraw(hold)
+        if not self.line:
+            self._limit.forgo(self._pool)
+
+    def _retry_due(self, endpoint: Endpoint, now: float) -> float:
+        # A place is not for finding out whether a server is back that nobody asks for.
+        return super()._retry_due(endpoint, now) if self.line else math.inf
+
+    # Places come free.
+
+    def give(self, entry: Entry, conn: PooledConnection, now: float) -> None:
+        """Pass on what became available, to another pool if it is its turn."""
+        wanted_since = self._limit.is_wanted_since
+        if wanted_since < self._asked_since():
+            entry.expire(Reason.EVICTED)
+        super().give(entry, conn, now)
+        if wanted_since < math.inf and entry.state is State.IDLE:
+            self.jobs.append(self._limit.settle)
+
+    def _asked_since(self) -> float:
+        """Return since when the first in line waits; infinity: there is none."""
+        hold = self.line[0].hold if self.line else None
+        return math.inf if hold is None else hold.since
+
+    def retire(
+        self, entry: Entry, conn: PooledConnection | None, reason: Reason
+    ) -> None:
+        """Close an entry; its place comes free with its connection."""
+        is_connecting = entry.state is State.CONNECTING and entry.has_begun
+        super().retire(entry, conn, reason)
+        if conn is not None and entry.place is not None:
+            entry.place.vacate_soon()
+        elif not is_connecting:  # else its thread will tell
+            self._vacate(entry)
+
+    def connect_failed(self, entry: Entry, error: BaseException, now: float) -> None:
+        """Take note of a failed connect, whose place is free."""
+        super().connect_failed(entry, error, now)
+        self._vacate(entry)
+
+    def _vacate(self, entry: Entry) -> None:
+        if entry.place is not None:
+            entry.place.leave()
+            self.jobs.append(self._limit.settle)
+
+    def _closing(self, entry: Entry, conn: PooledConnection, reason: Reason) -> Job:
+        close = super()._closing(entry, conn, reason)
+        return functools.partial(self._see_off, close, conn, entry)
+
+    def _see_off(self, close: Job, conn: PooledConnection, entry: Entry) -> None:
+        """Close a connection, whose place is free once its server knows.
+
+        Blocks until then, but not long: where that takes longer, a thread waits.
+        """
+        line = _line_of(conn)
+        try:
+            close()
+        except BaseException:
+            self._leave(entry, line)
+            raise
+        patience = SHORT_FAREWELL if self.settings.threaded else FAREWELL
+        if line is None or _is_heard_out(line, patience):
+            self._leave(entry, line)
+        else:
+            try:
+                _thread.start_new_thread(self._leave_later, (entry, line))
+            except RuntimeError:  # the process can have no more threads
+                self._leave(entry, line)
+
+    def _leave_later(self, entry: Entry, line: socket.socket) -> None:
+        _is_heard_out(line, FAREWELL)
+        self._leave(entry, line)
+
+    def _leave(self, entry: Entry, line: socket.socket | None) -> None:
+        if line is not None:
+            line.close()
+        if entry.place is not None:
+            entry.place.leave()
+        self._limit.settle()
+
+
+def _line_of(conn: PooledConnection) -> socket.socket | None:
+    """Return a second handle of the connection's socket."""
+    with contextlib.suppress(OSError, psycopg2.Error):
+        return socket.socket(fileno=os.dup(conn.fileno()))
+    return None
+
+
+def _is_heard_out(line: socket.socket, patience: float) -> bool:
+    """Read until the server closes its side, which it does when the session is over.
+
+    Returns:
+        Whether it did within so many seconds.
+    """
+    line.settimeout(patience)
+    try:
+        while line.recv(4096):
+            pass
+    except TimeoutError:
+        return False
+    except OSError as error:
+        logger.debug("a session ended by itself: %s", error)
+    return True

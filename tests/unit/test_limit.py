@@ -1,0 +1,294 @@
+"""`SharedLimit` between pools that a test plays."""
+
+import gc
+import math
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from pgdbpool import SettingsError, SharedLimit
+from pgdbpool.limit import Place, Reference
+
+
+class Played:
+    """A pool of a test: opens when told to, idle since when the test says.
+
+    Attributes:
+        places: what it has.
+        idle: since when each that is idle is so, the oldest first.
+        wishes: since when who waits has waited, one each.
+        is_busy: whether this thread is in the middle of its work.
+    """
+
+    def __init__(self, limit: SharedLimit) -> None:
+        self._limit = limit
+        self.me: Reference = lambda: self
+        self.places: list[Place] = []
+        self.idle: list[float] = []
+        self.wishes: list[float] = []
+        self.is_busy = False
+        self.closing: Callable[[Place], None] = self.see_off
+        limit.join(self)
+
+    def open(self) -> bool:
+        """Open one that nobody needs."""
+        place = self._limit.take(self.me, None)
+        if place is not None:
+            self.places.append(place)
+        return place is not None
+
+    def wish(self, since: float) -> None:
+        """Need one more."""
+        self.wishes.append(since)
+        self.use_room()
+        self._limit.settle()
+
+    def use_room(self) -> None:
+        """Open for who waits."""
+        while self.wishes:
+            place = self._limit.take(self.me, self.wishes[0])
+            if place is None:
+                return
+            del self.wishes[0]
+            self.places.append(place)
+
+    def idle_since(self) -> float:
+        """Return the oldest's."""
+        return self.idle[0] if self.idle else math.inf
+
+    def make_room(self) -> None:
+        """Close that."""
+        if self.idle:
+            del self.idle[0]
+            place = self.places.pop(0)
+            place.vacate_soon()
+            self.closing(place)
+
+    def see_off(self, place: Place) -> None:
+        """Let the server have seen it go."""
+        place.leave()
+        self._limit.settle()
+
+    def is_at_work(self) -> bool:
+        """Tell what the test said."""
+        return self.is_busy
+
+
+@pytest.fixture
+def limit() -> SharedLimit:
+    """Give a limit of two."""
+    return SharedLimit(2)
+
+
+@pytest.fixture
+def one(limit: SharedLimit) -> Played:
+    """Give a pool."""
+    return Played(limit)
+
+
+@pytest.fixture
+def other(limit: SharedLimit) -> Played:
+    """Give another one."""
+    return Played(limit)
+
+
+@pytest.mark.parametrize("size", [0, -1, True, 1.5, "2", None])
+def test_a_limit_is_a_number_from_one_on(size: object) -> None:
+    """And the error says whose it is."""
+    with pytest.raises(SettingsError, match="SharedLimit: must be"):
+        SharedLimit(size)  # type: ignore[arg-type]
+
+
+def test_places_are_counted(limit: SharedLimit, one: Played, other: Played) -> None:
+    """Those of all pools together; one that is left twice once."""
+    assert one.open()
+    assert other.open()
+    assert not one.open()
+    assert repr(limit) == "<SharedLimit 2 of 2>"
+
+    place = other.places.pop()
+    place.leave()
+    place.leave()
+
+    assert limit.size == 1
+    assert one.open()
+    assert not other.open()
+
+
+def test_a_place_goes_with_its_owner(limit: SharedLimit, one: Played) -> None:
+    """Whatever became of the pool."""
+    assert one.open()
+    one.places.clear()
+    gc.collect()
+
+    assert limit.size == 0
+
+
+def test_what_has_been_idle_for_longest_makes_room(one: Played, other: Played) -> None:
+    """Whosever it is."""
+    assert one.open()
+    assert other.open()
+    one.idle, other.idle = [20.0], [10.0]
+
+    one.wish(30.0)
+
+    assert (len(one.places), len(other.places)) == (2, 0)
+    assert one.idle == [20.0]
+
+
+def test_who_finds_nothing_idle_is_served_by_the_next_that_is(
+    limit: SharedLimit, one: Played, other: Played
+) -> None:
+    """And until then it is known that somebody waits."""
+    assert one.open()
+    assert one.open()
+    other.wish(5.0)
+    assert limit.is_wanted_since == 5.0
+    assert limit.is_wanted_by(other.me)
+    assert not limit.is_wanted_by(one.me)
+
+    one.idle = [6.0]
+    limit.settle()
+
+    assert (len(one.places), len(other.places)) == (1, 1)
+    assert limit.is_wanted_since == math.inf
+
+
+def test_who_asked_first_is_served_first(limit: SharedLimit, one: Played) -> None:
+    """Not who wished for a place first; and nobody slips in between."""
+    assert one.open()
+    assert one.open()
+    late, early = Played(limit), Played(limit)
+    late.wish(9.0)
+    early.wish(8.0)
+
+    one.places.pop().leave()
+    assert not one.open()
+    one.wish(10.0)
+    assert (len(early.places), len(late.places), len(one.places)) == (1, 0, 1)
+
+    one.places.pop().leave()
+    limit.settle()
+    assert (len(early.places), len(late.places), len(one.places)) == (1, 1, 0)
+
+
+def test_what_is_being_closed_is_not_made_room_for_twice(
+    limit: SharedLimit, one: Played, other: Played
+) -> None:
+    """Its place comes free when its server knows."""
+    going: list[Place] = []
+    one.closing = going.append
+    assert one.open()
+    assert one.open()
+    one.idle = [1.0, 2.0]
+
+    other.wish(3.0)
+    limit.settle()
+    assert (len(going), len(one.places), len(other.places)) == (1, 1, 0)
+
+    one.see_off(going[0])
+    assert (len(one.places), len(other.places)) == (1, 1)
+
+
+def test_each_who_wants_one_has_room_made_for_it(
+    limit: SharedLimit, one: Played
+) -> None:
+    """Two of them, two."""
+    going: list[Place] = []
+    one.closing = going.append
+    assert one.open()
+    assert one.open()
+    one.idle = [1.0, 2.0]
+
+    Played(limit).wish(3.0)
+    second = Played(limit)
+    second.wish(4.0)
+
+    assert len(going) == 2
+
+
+def test_who_wants_no_more_is_not_served(
+    limit: SharedLimit, one: Played, other: Played
+) -> None:
+    """Its callers have gone."""
+    assert one.open()
+    assert one.open()
+    other.wish(1.0)
+    limit.forgo(other.me)
+    one.idle = [2.0]
+    limit.settle()
+
+    assert len(one.places) == 2
+    assert not other.places
+
+
+def test_a_pool_that_is_gone_wants_nothing(limit: SharedLimit, one: Played) -> None:
+    """Its wish does not stand in the way of others."""
+    assert one.open()
+    assert one.open()
+    limit.take(lambda: None, 1.0)
+    one.places.pop().leave()
+    limit.settle()
+
+    assert one.open()
+
+
+def test_a_finalizer_in_the_middle_of_a_pools_work_leaves_it_to_a_thread(
+    one: Played, other: Played
+) -> None:
+    """For that pool is not in order at that moment."""
+    assert one.open()
+    assert one.open()
+    one.idle, one.is_busy = [1.0], True
+    threads: list[int] = []
+    is_done = threading.Event()
+
+    def close(place: Place) -> None:
+        threads.append(threading.get_ident())
+        one.see_off(place)
+        is_done.set()
+
+    def is_at_work() -> bool:
+        return threading.get_ident() == me
+
+    me = threading.get_ident()
+    one.closing = close
+    one.is_at_work = is_at_work  # type: ignore[method-assign]
+    other.wish(2.0)
+
+    assert is_done.wait(10.0)
+    assert threads[0] != me
+    assert len(other.places) == 1
+
+
+def test_an_exception_in_the_middle_of_it_stops_nobody_else(
+    limit: SharedLimit, one: Played, other: Played
+) -> None:
+    """The next who comes by goes on."""
+    assert one.open()
+    assert one.open()
+    one.idle = [1.0]
+
+    def interrupted(_: Place) -> None:
+        raise KeyboardInterrupt
+
+    one.closing = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        other.wish(2.0)
+    one.closing = one.see_off
+    one.places.pop().leave()
+    limit.settle()
+
+    assert len(other.places) == 1
+
+
+def test_a_forked_child_begins_anew(limit: SharedLimit, one: Played) -> None:
+    """What the parent has open is no place of its."""
+    assert one.open()
+    assert one.open()
+    limit.forget()
+    one.places.pop().leave()
+
+    assert limit.size == 0
+    assert limit.is_wanted_since == math.inf
