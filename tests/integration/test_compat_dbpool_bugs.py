@@ -228,21 +228,28 @@ def test_d6_a_session_that_dies_between_two_blocks_costs_neither(
     assert count(admin, table) == 1
 
 
+@pytest.mark.parametrize(
+    "outage",
+    [
+        2.0,
+        pytest.param(60.0, marks=[pytest.mark.slow, pytest.mark.timeout(180)]),
+    ],
+)
 def test_d7_after_an_outage_all_is_as_before(
-    private_server: EmbeddedPostgres,
+    private_server: EmbeddedPostgres, outage: float
 ) -> None:
     """D7: while it lasts, errors come within the timeout, and leave nothing."""
     group = {"connection_count": 2, "timeout": 0.5}
     Connection.init(config_of(server_of(private_server.dsn()), work=group))
     Connection.get_pool("work").wait()
     private_server.stop()
-    began = time.monotonic()
-    for _ in range(6):
+    ends = time.monotonic() + outage
+    while (began := time.monotonic()) < ends:
         with pytest.raises(DBOfflineError) as caught:
             held("work")
         assert isinstance(caught.value, PoolTimeout)
         assert isinstance(caught.value, DBConnectionError)
-    assert time.monotonic() - began < 6 * 0.5 + 2.0
+        assert time.monotonic() - began < 0.5 + 2.0
     private_server.start()
     until(lambda: _is_served("work"))
     with Handler("work") as one, Handler("work") as two:
