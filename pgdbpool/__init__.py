@@ -1,6 +1,7 @@
 """pgdbpool: the connection pool that makes PostgreSQL effortless behind WSGI."""
 
-import pgdbpool.errors  # noqa: F401 - first: it says how to install the driver
+import pgdbpool.errors  # first: it says how to install the driver
+import pgdbpool.uwsgi  # noqa: F401 - hears of its forks
 from pgdbpool.auth.provider import Credential
 from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.snapshot import EndpointState
@@ -22,8 +23,8 @@ from pgdbpool.errors import (
     TooManyConnections,
     TooManyRequests,
 )
-from pgdbpool.pool import ConnectionPool
 from pgdbpool.limit import SharedLimit
+from pgdbpool.pool import ConnectionPool
 from pgdbpool.settings import Settings
 from pgdbpool.wsgi import PoolMiddleware, ReadYourWrites
 
@@ -51,7 +52,7 @@ __all__ = [
     "Role",
     "Settings",
     "SettingsError",
-    "TooManyConnections",
     "SharedLimit",
+    "TooManyConnections",
     "TooManyRequests",
 ]

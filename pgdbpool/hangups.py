@@ -12,10 +12,11 @@ gevent took it away, nobody listens, and the pool looks for itself.
 import _thread
 import contextlib
 import logging
-import os
 import select
 import threading
 from collections.abc import Callable
+
+from pgdbpool import forks
 
 logger = logging.getLogger(__name__)
 
@@ -105,4 +106,4 @@ class Hangups:
 
 
 hangups = Hangups()
-os.register_at_fork(after_in_child=hangups.forget)
+forks.in_child(hangups.forget)

@@ -10,10 +10,8 @@ object itself. So `Credentials.refused` can tell a credential that was fetched f
 the very connect that was refused from one that may have been outdated.
 """
 
-import _thread
 import functools
 import logging
-import os
 import random
 import threading
 import time
@@ -22,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from pgdbpool import forks, greenlets
 from pgdbpool.auth.alarm import Alarm
 from pgdbpool.auth.flight import Flight
 from pgdbpool.auth.provider import Credential, told
@@ -41,7 +40,7 @@ SLOWEST_PROVIDER: Final = 30.0
 
 
 def _in_a_thread(run: Callable[[], None]) -> None:
-    _thread.start_new_thread(run, ())
+    greenlets.start(run)
 
 
 def _unchanging() -> None:
@@ -387,4 +386,4 @@ def _forget_all() -> None:
         credentials.forget()
 
 
-os.register_at_fork(after_in_child=_forget_all)
+forks.in_child(_forget_all)

@@ -1,6 +1,5 @@
 """The classes of `psycopg2.pool`, on a `ConnectionPool`."""
 
-import os
 import sys
 import threading
 from collections.abc import Hashable
@@ -10,6 +9,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from psycopg2.pool import PoolError
 
+from pgdbpool import forks
 from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.entry import Hold
 from pgdbpool.pool import ConnectionPool
@@ -132,4 +132,4 @@ def _forked() -> None:
     ThreadedConnectionPool._lock = threading.RLock()  # noqa: SLF001 - ours
 
 
-os.register_at_fork(after_in_child=_forked)
+forks.in_child(_forked)

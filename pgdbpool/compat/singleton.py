@@ -16,6 +16,7 @@ from time import monotonic
 from types import FrameType, TracebackType
 from typing import ClassVar, Final
 
+from pgdbpool import forks
 from pgdbpool.block import Block
 from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.entry import Hold
@@ -160,7 +161,7 @@ class PostgresqlConnection:
         self._open[:] = [entered for entered in self._open if entered[1] == me]
 
 
-os.register_at_fork(after_in_child=PostgresqlConnection._forked)  # noqa: SLF001 - ours
+forks.in_child(PostgresqlConnection._forked)  # noqa: SLF001 - ours
 
 
 def _pool_of_environment() -> ConnectionPool:

@@ -7,6 +7,8 @@ child that was forked meanwhile nobody unlocks them, and its own connects hang.
 import os
 import threading
 
+from pgdbpool import forks
+
 # A connect that hangs must not keep a process from forking.
 LONGEST_WAIT = 0.5
 
@@ -49,6 +51,5 @@ class Gate:
 
 
 gate = Gate()
-os.register_at_fork(
-    before=gate.close, after_in_parent=gate.reopen, after_in_child=gate.reopen_in_child
-)
+os.register_at_fork(before=gate.close, after_in_parent=gate.reopen)
+forks.in_child(gate.reopen_in_child)

@@ -1,11 +1,11 @@
 """`Connection`: the configuration in force, by class methods as in 1.x."""
 
 import logging
-import os
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
+from pgdbpool import forks
 from pgdbpool.compat.dbpool.config import Plan, plan_of
 from pgdbpool.compat.dbpool.errors import DBConnectionError, UnconfiguredGroupError
 from pgdbpool.compat.dbpool.group import Group, Held, caller
@@ -217,7 +217,7 @@ def _forked() -> None:
     Connection._lock = threading.Lock()  # noqa: SLF001 - ours
 
 
-os.register_at_fork(after_in_child=_forked)
+forks.in_child(_forked)
 
 _NOT_CALLED = "Connection.init(config) was not called"
 
