@@ -4,7 +4,6 @@ No thread lives long but the timer and the one that hears hang-ups, which do no
 I/O: each connect and probe runs in a thread of its own, so nobody waits for one.
 """
 
-import _thread
 import contextlib
 import functools
 import logging
@@ -13,6 +12,7 @@ from time import monotonic
 
 import psycopg2
 
+from pgdbpool import greenlets
 from pgdbpool.endpoint import names
 from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.entry import Entry
@@ -47,6 +47,7 @@ class Connecting(Locating):
         return functools.partial(self._begin_connect, entry)
 
     def _begin_connect(self, entry: Entry) -> None:
+        greenlets.warn()
         endpoint = entry.endpoint
         is_new = endpoint.host is not None and not endpoint.host.is_met
         # Where a name leads is found out meanwhile.
@@ -56,7 +57,7 @@ class Connecting(Locating):
                 return
             entry.has_begun = True
         try:
-            _thread.start_new_thread(self._connect, (entry,))
+            greenlets.start(self._connect, entry)
         except RuntimeError as error:  # the process can have no more threads
             self._connect_failed(entry, error)
 
@@ -109,7 +110,7 @@ class Connecting(Locating):
     def _mend_soon(self) -> None:
         """Have mended what a finalizer found, which may run inside the pool's lock."""
         with contextlib.suppress(RuntimeError):
-            _thread.start_new_thread(self.mend, ())
+            greenlets.start(self.mend)
 
     def _introduce(self, entry: Entry, conn: PooledConnection) -> Finding | None:
         """Ask a server that is not known, or no more, who it is. Blocks.
@@ -136,7 +137,7 @@ class Connecting(Locating):
 
     def _begin_probe(self, entry: Entry, conn: PooledConnection) -> None:
         try:
-            _thread.start_new_thread(self._probe, (entry, conn))
+            greenlets.start(self._probe, entry, conn)
         except RuntimeError as error:  # the process can have no more threads
             logger.info("pool %r: nobody can probe: %s", self.name, error)
             with self._lock:
@@ -209,7 +210,7 @@ class Connecting(Locating):
         with self._lock:
             self._roster.hung_up(conn.entry, conn, monotonic())
         if self._roster.jobs:
-            _thread.start_new_thread(self.act, ())
+            greenlets.start(self.act)
 
 
 def _on_vacated(keeper: "weakref.ref[Connecting]", entry: Entry, _conn: object) -> None:

@@ -6,7 +6,6 @@ roster; what was decided is carried out after it, by `Keeper.act`. No I/O,
 callback or logging happens while it is held.
 """
 
-import _thread
 import functools
 import logging
 import math
@@ -20,7 +19,7 @@ from typing import Any
 
 import psycopg2
 
-from pgdbpool import forks
+from pgdbpool import forks, greenlets
 from pgdbpool.auth.cache import Credentials
 from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.endpoint import Endpoint
@@ -171,7 +170,7 @@ class Keeper(ABC):
             due = self._roster.upkeep(monotonic())
         self._come_by(due)
         if self._roster.jobs:
-            _thread.start_new_thread(self.act, ())
+            greenlets.start(self.act)
 
     def wait_until(self, has_come: Callable[[], bool], timeout: float | None) -> bool:
         """Block until a condition on the roster holds; False: it did not in time."""

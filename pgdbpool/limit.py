@@ -10,14 +10,13 @@ under it between a look and what follows from it, so a finalizer that the collec
 there finds everything in order.
 """
 
-import _thread
 import math
 import threading
 import weakref
 from collections.abc import Callable
 from typing import Protocol
 
-from pgdbpool import forks
+from pgdbpool import forks, greenlets
 from pgdbpool.checks import check_int
 
 
@@ -165,7 +164,7 @@ class SharedLimit:
         if member is None:
             return is_free
         if member.is_at_work():
-            _thread.start_new_thread(self.settle, ())
+            greenlets.start(self.settle)
             return False
         if is_free:
             member.use_room()

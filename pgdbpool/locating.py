@@ -1,10 +1,10 @@
 """Finds out where names lead and who is there, each in a short-lived thread."""
 
-import _thread
 import functools
 import logging
 from time import monotonic
 
+from pgdbpool import greenlets
 from pgdbpool.endpoint import names
 from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.health import in_one_line
@@ -25,7 +25,7 @@ class Locating(Keeper):
 
     def _begin_resolve(self, host: Host) -> None:
         try:
-            _thread.start_new_thread(self._resolve, (host,))
+            greenlets.start(self._resolve, host)
         except RuntimeError as error:  # the process can have no more threads
             logger.info("pool %r: nobody can resolve: %s", self.name, error)
             self._resolved(host, None)
@@ -60,7 +60,7 @@ class Locating(Keeper):
 
     def _begin_visit(self, endpoint: Endpoint, address: str) -> None:
         try:
-            _thread.start_new_thread(self._visit, (endpoint, address))
+            greenlets.start(self._visit, endpoint, address)
         except RuntimeError as error:  # the process can have no more threads
             logger.info("pool %r: nobody can visit: %s", self.name, error)
             self._visited(endpoint, address, None)

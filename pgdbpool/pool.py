@@ -6,33 +6,32 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from time import monotonic
+from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
 from pgdbpool.block import Block
-from pgdbpool.care import Caring
 from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.entry import Entry, Hold, Reading, StrictReading
-from pgdbpool.endpoint.snapshot import EndpointState
 from pgdbpool.endpoint.state import Reason, State
 from pgdbpool.environment import PREFIX, Dotenv, Given, find
 from pgdbpool.errors import SettingsError
 from pgdbpool.keeper import all_keepers
+from pgdbpool.looking import Looking
 from pgdbpool.reading import read
 from pgdbpool.routing.servers import endpoints_of
 from pgdbpool.settings import Settings, SettingsDict
-from pgdbpool.stats import Stats
 from pgdbpool.threadless import Threadless
 from pgdbpool.watchdog import shut_down
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-_caller = sys._getframe  # noqa: SLF001 - the one way to learn who acquires
+_frame = sys._getframe  # noqa: SLF001 - the one way to learn who acquires
 _numbers = itertools.count(1)
 _T = TypeVar("_T")
 
 
-class ConnectionPool(Caring):
+class ConnectionPool(Looking):
     """A pool of psycopg2 connections, safe to share between threads and forks.
 
     The constructor never connects: the pool opens its first connection when it
@@ -97,43 +96,6 @@ class ConnectionPool(Caring):
         with found.explained():
             return cls(**found.values)
 
-    def __repr__(self) -> str:
-        """Return name, sizes and endpoints in one line."""
-        roster = self._roster
-        with self._lock:
-            state = "open" if roster.is_open else "closed"
-            endpoints = ", ".join(map(repr, roster.endpoints))
-            return (
-                f"<ConnectionPool {self.name!r} {state} {roster.min_size}-"
-                f"{roster.max_size}, {len(roster.line)} waiting: {endpoints}>"
-            )
-
-    @property
-    def min_size(self) -> int:
-        """How many connections are kept open."""
-        return self._roster.min_size
-
-    @property
-    def max_size(self) -> int:
-        """How many connections there can be."""
-        return self._roster.max_size
-
-    @property
-    def timeout(self) -> float | None:
-        """How long an acquire may take, in seconds."""
-        return self.settings.timeout
-
-    @property
-    def endpoints(self) -> list[EndpointState]:
-        """How each server is doing at this moment."""
-        with self._lock:
-            return [EndpointState.of(e, self.max_size) for e in self._roster.endpoints]
-
-    @property
-    def closed(self) -> bool:
-        """Whether the pool refuses to serve: closed, or not open yet."""
-        return not self._roster.is_open
-
     # Open.
 
     def open(self, wait: bool = False, timeout: float = 30.0) -> None:  # noqa: FBT001, FBT002 - as in psycopg_pool
@@ -170,7 +132,7 @@ class ConnectionPool(Caring):
             PoolClosed: the pool is closed.
         """
         roster = self._roster
-        hold = Hold(monotonic(), _caller(1), None, False)
+        hold = Hold(monotonic(), _caller(), None, False)
         with self._lock:
             if not roster.is_open:
                 raise self._report.closed()
@@ -235,7 +197,11 @@ class ConnectionPool(Caring):
             PoolClosed, TooManyRequests: as their names say.
         """
         kind = _reading(read_only, strict) if read_only or strict else Hold
-        return self.serve(kind(monotonic(), _caller(1), None, False), timeout)
+        try:
+            frame = _frame(1)
+        except ValueError:  # a thread or greenlet was started with nothing but this
+            frame = _frame(0)
+        return self.serve(kind(monotonic(), frame, None, False), timeout)
 
     def read(
         self,
@@ -261,7 +227,7 @@ class ConnectionPool(Caring):
             PoolError: as `getconn`.
             psycopg2.Error: the last server failed it too.
         """
-        return read(self, _caller(1), function, timeout, strict=strict)
+        return read(self, _caller(), function, timeout, strict=strict)
 
     def putconn(self, conn: PooledConnection) -> None:
         """Release what `getconn` gave: roll back, make clean, pass on.
@@ -295,31 +261,6 @@ class ConnectionPool(Caring):
         if hold is not None and hold.is_block:
             return ValueError(f"{conn!r} is released by the block or request it is in")
         return ValueError(f"{conn!r} has already been released to {self.name!r}")
-
-    # Look.
-
-    def get_stats(self) -> dict[str, int]:
-        """Return counters and sizes, by the names psycopg_pool has for them."""
-        with self._lock:
-            return self._stats()
-
-    def pop_stats(self) -> dict[str, int]:
-        """Return what `get_stats` does and begin to count from zero."""
-        with self._lock:
-            stats = self._stats()
-            self._roster.stats = Stats()
-        return stats
-
-    def _stats(self) -> dict[str, int]:
-        roster = self._roster
-        return {
-            "pool_min": roster.min_size * len(roster.endpoints),
-            "pool_max": roster.max_size * len(roster.endpoints),
-            "pool_size": roster.size(),
-            "pool_available": roster.count(State.IDLE),
-            "requests_waiting": len(roster.line),
-            **roster.stats.as_dict(),
-        }
 
     # Close.
 
@@ -360,6 +301,14 @@ class ConnectionPool(Caring):
 
 class _Threadless(Threadless, ConnectionPool):
     """The pool of ``threaded=False``."""
+
+
+def _caller() -> FrameType:
+    """Return who called the method that asks, or that method if nobody has."""
+    try:
+        return _frame(2)
+    except ValueError:
+        return _frame(1)
 
 
 def _reading(read_only: object, strict: object) -> type[Hold]:

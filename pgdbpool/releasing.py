@@ -1,11 +1,11 @@
 """The end of a hold: commit, clean, pass on; in whichever thread releases."""
 
-import _thread
 import threading
 from time import monotonic
 
 import psycopg2
 
+from pgdbpool import greenlets
 from pgdbpool.connecting import Connecting
 from pgdbpool.endpoint import cleaning, session
 from pgdbpool.endpoint.connection import PooledConnection
@@ -83,7 +83,7 @@ class Releasing(Connecting):
             # A finalizer, which the collector runs in the middle of our own work.
             if hold.entry.hold is not hold:
                 return False
-            _thread.start_new_thread(self._release_later, (conn, hold, keep))
+            greenlets.start(self._release_later, conn, hold, keep)
             return True
         is_clean = keep and self._is_rollback_enough and cleaning.is_clean(conn)
         roster = self._roster
@@ -121,7 +121,7 @@ class Releasing(Connecting):
     ) -> None:
         if threading.get_ident() in (watchdog.thread, hangups.thread):
             # A finalizer again, on one of the threads that do no I/O.
-            _thread.start_new_thread(self._clean_elsewhere, (entry, conn, keep))
+            greenlets.start(self._clean_elsewhere, entry, conn, keep)
         else:
             self._clean(entry, conn, keep=keep)
 

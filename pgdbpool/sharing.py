@@ -5,7 +5,6 @@ has seen the connection go, and lets go of what another pool has wanted for long
 anyone of its own.
 """
 
-import _thread
 import contextlib
 import functools
 import logging
@@ -17,6 +16,7 @@ from typing import Final
 
 import psycopg2
 
+from pgdbpool import greenlets
 from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Entry, Hold
@@ -150,7 +150,7 @@ class SharingRoster(TendedRoster):
             self._leave(entry, line)
         else:
             try:
-                _thread.start_new_thread(self._leave_later, (entry, line))
+                greenlets.start(self._leave_later, entry, line)
             except RuntimeError:  # the process can have no more threads
                 self._leave(entry, line)
 

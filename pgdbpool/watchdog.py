@@ -23,7 +23,7 @@ from types import TracebackType
 import psycopg2
 from psycopg2 import extensions as driver
 
-from pgdbpool import polling
+from pgdbpool import forks, greenlets, polling
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Watchdog:
             if self._alarm is None:
                 alarm = _thread.allocate_lock()
                 alarm.acquire()
-                _thread.start_new_thread(self._run, (alarm,))
+                greenlets.start(self._run, alarm)
                 self._alarm = alarm
             elif self._alarm.locked():
                 self._alarm.release()
@@ -133,7 +133,7 @@ class Watchdog:
 
 
 watchdog = Watchdog()
-os.register_at_fork(after_in_child=watchdog.forget)
+forks.in_child(watchdog.forget)
 
 
 class guarded:  # noqa: N801 - used as a verb, like contextlib's
@@ -188,6 +188,52 @@ class guarded:  # noqa: N801 - used as a verb, like contextlib's
 
     def _fire(self) -> None:
         self._fired = shut_down(self._conn)
+
+
+class advancing:  # noqa: N801 - as `guarded`
+    """Give up one address after another that does not answer a connect.
+
+    Under a wait callback libpq leaves its ``connect_timeout`` to the callback (manual,
+    "PQconnectStartParams"), and psycogreen does not keep it. A socket that is shut
+    down while it connects is a refused one: libpq goes on to the next address.
+
+    Args:
+        conn: the connection that is being made.
+        limit: seconds for each address.
+
+    Raises:
+        psycopg2.OperationalError: none answered in time.
+    """
+
+    __slots__ = ("_conn", "_fired", "_limit")
+
+    def __init__(self, conn: driver.connection, limit: float) -> None:
+        self._conn = conn
+        self._limit = limit
+        self._fired = False
+
+    def __enter__(self) -> None:
+        self._wait()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        while not watchdog.cancel(self):  # fired on another thread, and set anew
+            pass
+        if self._fired and isinstance(error, psycopg2.Error):
+            raise psycopg2.OperationalError(
+                f"no answer to a connect within {self._limit:g} s"
+            ) from error
+
+    def _wait(self) -> None:
+        watchdog.at(watchdog.clock() + self._limit, self, self._fire)
+
+    def _fire(self) -> None:
+        self._wait()
+        self._fired = shut_down(self._conn) or self._fired
 
 
 def shut_down(conn: driver.connection) -> bool:

@@ -183,8 +183,8 @@ PURE = [
     ),
     Fault(
         "watchdog.py",
-        "isinstance(error, psycopg2.Error):",
-        "isinstance(error, BaseException):",
+        "error is None or isinstance(error, psycopg2.Error):",
+        "error is None or isinstance(error, BaseException):",
         "what the outside raised passes through",
     ),
     Fault(

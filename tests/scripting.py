@@ -19,16 +19,21 @@ def run(
         timeout: seconds.
         is_measured: whether coverage may trace it, where it measures.
     """
-    environ = {
-        name: value
-        for name, value in os.environ.items()
-        if is_measured or not name.startswith("COVERAGE_")
-    }
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", source, *map(str, arguments)],
-        env={**environ, "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"},
+        env=environ(is_measured=is_measured),
         capture_output=True,
         text=True,
         timeout=timeout,
         check=False,
     )
+
+
+def environ(*, is_measured: bool) -> dict[str, str]:
+    """Return the environment of such an interpreter; see `run`."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if is_measured or not name.startswith("COVERAGE_")
+    }
+    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"}

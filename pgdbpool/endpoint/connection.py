@@ -6,7 +6,9 @@ changed a setting of the driver, so that release can undo just that. And it is
 handler whose first act needs a session outside any transaction finds one.
 """
 
+import contextlib
 import functools
+import os
 import sys
 import weakref
 from time import monotonic
@@ -17,6 +19,7 @@ from psycopg2 import extensions as driver
 from pgdbpool.endpoint.entry import Hold
 from pgdbpool.endpoint.look import looker
 from pgdbpool.errors import ConnectionReleased, SettingsError
+from pgdbpool.watchdog import advancing
 
 if TYPE_CHECKING:
     from pgdbpool.endpoint.entry import Entry
@@ -102,7 +105,8 @@ class PooledConnection(driver.connection):
         self.is_changed = self.is_renewed = False
         self.pinged_for: Hold | None = None
         self.polls = False
-        super().__init__(*args, **kwargs)
+        with _keeping_patience(self, *args):
+            super().__init__(*args, **kwargs)
         self.news = looker(self.fileno())
 
     def __repr__(self) -> str:
@@ -286,6 +290,18 @@ class PooledConnection(driver.connection):
     def readonly(self, value: Any) -> None:
         self.about_to_change()
         READONLY.__set__(self, value)
+
+
+def _keeping_patience(
+    conn: PooledConnection, dsn: str = "", *_: object
+) -> contextlib.AbstractContextManager[None]:
+    """Return what keeps the ``connect_timeout`` that libpq leaves to a callback."""
+    if driver.get_wait_callback() is None:
+        return contextlib.nullcontext()
+    given = driver.parse_dsn(dsn).get("connect_timeout")
+    seconds = int(given or os.environ.get("PGCONNECT_TIMEOUT") or 0)
+    # As libpq takes it: two seconds at least, and zero for no limit.
+    return advancing(conn, max(seconds, 2)) if seconds > 0 else contextlib.nullcontext()
 
 
 @functools.cache

@@ -27,8 +27,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec
 
-from psycopg2.extensions import get_wait_callback
-
+from pgdbpool import greenlets
 from pgdbpool import pool as pools
 from pgdbpool.endpoint import identity
 from pgdbpool.errors import SettingsError
@@ -123,7 +122,7 @@ def post_worker_init(worker: Worker) -> None:
     if _member is None:
         worker.log.warning("pgdbpool: the hook post_fork is missing, see its manual")
         return
-    _warn_of_blocking(worker)
+    greenlets.warn(worker.log.warning)
     _member.adopt()
     seconds = min(WARM_SECONDS, worker.cfg.timeout / 3 or WARM_SECONDS)
     _member.warm(time.monotonic() + seconds)
@@ -163,14 +162,3 @@ def _retire_idle() -> None:
 
 def _has_budget() -> bool:
     return bool(os.environ.get(budget.TOTAL_VARIABLE))
-
-
-def _warn_of_blocking(worker: Worker) -> None:
-    """Warn of greenlets that all wait whenever one of them waits for the database."""
-    names = {base.__name__ for base in type(worker).__mro__}
-    if "AsyncWorker" in names and get_wait_callback() is None:
-        worker.log.warning(
-            "pgdbpool: THE WHOLE WORKER STOPS WHILE A QUERY RUNS: greenlets, but "
-            "psycopg2 blocks; install psycogreen and call "
-            "psycogreen.gevent.patch_psycopg() in post_fork"
-        )

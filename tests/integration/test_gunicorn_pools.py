@@ -176,4 +176,4 @@ def test_greenlets_with_a_blocking_driver_are_warned_of(
 ) -> None:
     """A gevent worker without psycogreen says so in capitals."""
     with Gunicorn(tmp_path, dsn, "-k", "gevent") as gunicorn:
-        assert "psycogreen" in gunicorn.wait_log("THE WHOLE WORKER STOPS")
+        assert "psycogreen" in gunicorn.wait_log("THE WHOLE PROCESS STOPS")
