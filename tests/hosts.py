@@ -31,6 +31,9 @@ PATIENCE = 30.0
 # Where pgdbpool and what it needs can be imported from by another Python.
 _paths = sysconfig.get_paths()
 PYTHON_PATH = tuple({str(ROOT): 0, _paths["purelib"]: 0, _paths["platlib"]: 0})
+# What the server is told comes from the test; where it runs as another account, it may
+# not write what coverage has found.
+UNWANTED = ("PG", "COVERAGE_")
 
 
 def lacks_debian_python() -> Iterator[str]:
@@ -82,7 +85,7 @@ class Host:
         self.port = free_port()
         self.directory = directory
         self.environ = {
-            **{k: v for k, v in os.environ.items() if not k.startswith("PG")},
+            **{k: v for k, v in os.environ.items() if not k.startswith(UNWANTED)},
             "PYTHONPATH": str(ROOT),
             "APP_DSN": dsn,
             "APP_POOL": json.dumps(pool),
