@@ -287,7 +287,7 @@ def test_a_lost_connection_comes_back_when_no_thread_can_be_started(
             raise RuntimeError("can't start new thread")
 
         with monkeypatch.context() as patch:
-            patch.setattr("pgdbpool.connecting._thread.start_new_thread", refuse)
+            patch.setattr("_thread.start_new_thread", refuse)
             patch.setattr("sys.unraisablehook", lambda _: None)
             held.clear()
             gc.collect()
