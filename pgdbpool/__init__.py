@@ -26,6 +26,7 @@ from pgdbpool.errors import (
 from pgdbpool.limit import SharedLimit
 from pgdbpool.pool import ConnectionPool
 from pgdbpool.settings import Settings
+from pgdbpool.snapshot import Holder, PoolHealth, PoolState
 from pgdbpool.wsgi import PoolMiddleware, ReadYourWrites
 
 __version__ = "2.0.0a1"
@@ -39,13 +40,16 @@ __all__ = [
     "CredentialError",
     "EndpointDown",
     "EndpointState",
+    "Holder",
     "NestedCheckout",
     "NoPrimary",
     "NoStandby",
     "PoolClosed",
     "PoolError",
     "PoolExhausted",
+    "PoolHealth",
     "PoolMiddleware",
+    "PoolState",
     "PoolTimeout",
     "PooledConnection",
     "ReadYourWrites",

@@ -1,8 +1,11 @@
 """What can be asked of a pool at any moment, by people and programs."""
 
+from time import monotonic
+
 from pgdbpool.care import Caring
 from pgdbpool.endpoint.snapshot import EndpointState
 from pgdbpool.endpoint.state import State
+from pgdbpool.snapshot import Holder, Measured, PoolHealth, PoolState
 from pgdbpool.stats import Stats
 
 
@@ -45,6 +48,44 @@ class Looking(Caring):
     def closed(self) -> bool:
         """Whether the pool refuses to serve: closed, or not open yet."""
         return not self._roster.is_open
+
+    def holders(self) -> list[Holder]:
+        """Return who has a connection, the longest first. Does not block."""
+        now = monotonic()
+        with self._lock:
+            found = [
+                Holder.of(entry, entry.hold, now)
+                for endpoint in self._roster.endpoints
+                for entry in endpoint.entries
+                if entry.hold is not None
+            ]
+        return sorted(found, key=lambda holder: -holder.seconds)
+
+    def snapshot(self) -> PoolState:
+        """Return all there is to see, of one moment. Does not block."""
+        with self._lock:
+            return PoolState.of(
+                self.name, self._roster, self._stats(), self._measured(), monotonic()
+            )
+
+    def _measured(self) -> Measured:
+        """Return what was measured; under the lock."""
+        return {}, None
+
+    def health(self) -> PoolHealth:
+        """Return whether the pool can serve, as far as it knows.
+
+        Does not block and acquires nothing. A pool that was never used begins to
+        open its first connection, so that the next answer is another.
+        """
+        with self._lock:
+            roster, now = self._roster, monotonic()
+            found = PoolHealth.of(roster, now)
+            if roster.is_open and not roster.is_filling:
+                roster.is_filling = True
+                roster.plan(now)
+        self.act()
+        return found
 
     def get_stats(self) -> dict[str, int]:
         """Return counters and sizes, by the names psycopg_pool has for them."""

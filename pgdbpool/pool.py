@@ -1,6 +1,7 @@
 """The pool's public API, around a hold's life and what keeps the pool going."""
 
 import atexit
+import functools
 import itertools
 import sys
 import threading
@@ -17,6 +18,7 @@ from pgdbpool.environment import PREFIX, Dotenv, Given, find
 from pgdbpool.errors import SettingsError
 from pgdbpool.keeper import all_keepers
 from pgdbpool.looking import Looking
+from pgdbpool.observed import Observed
 from pgdbpool.reading import read
 from pgdbpool.routing.servers import endpoints_of
 from pgdbpool.settings import Settings, SettingsDict
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 _frame = sys._getframe  # noqa: SLF001 - the one way to learn who acquires
 _numbers = itertools.count(1)
 _T = TypeVar("_T")
+_P = TypeVar("_P")
 
 
 class ConnectionPool(Looking):
@@ -51,13 +54,13 @@ class ConnectionPool(Looking):
     """
 
     def __new__(cls, *_: object, **given: object) -> "Self":
-        """Return one without threads where that is asked for."""
-        kind = (
-            _Threadless
-            if cls is ConnectionPool and not given.get("threaded", True)
-            else cls
-        )
-        return object.__new__(kind)  # type: ignore[return-value]
+        """Return one that is observed, or has no threads, where that is asked for."""
+        more: tuple[type, ...] = ()
+        if given.get("observe") or given.get("leak_warn_after") is not None:
+            more += (Observed,)
+        if not given.get("threaded", True):
+            more += (Threadless,)
+        return object.__new__(_kind(cls, more) if more else cls)
 
     def __init__(
         self, conninfo: str | Sequence[str] = "", **given: "Unpack[SettingsDict]"
@@ -299,8 +302,10 @@ class ConnectionPool(Looking):
                 shut_down(conn)
 
 
-class _Threadless(Threadless, ConnectionPool):
-    """The pool of ``threaded=False``."""
+@functools.cache
+def _kind(cls: type[_P], more: tuple[type, ...]) -> type[_P]:
+    """Return the class with what only some pools need before it."""
+    return type(cls.__name__, (*more, cls), {"__module__": cls.__module__})
 
 
 def _caller() -> FrameType:

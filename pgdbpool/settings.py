@@ -70,6 +70,8 @@ class SettingsDict(TypedDict, total=False):
     name: str | None
     open: bool
     shared_limit: SharedLimit | None
+    observe: bool
+    leak_warn_after: float | None
 
 
 def _setting(default: object, group: str, unit: str, doc: str, **more: Any) -> Any:
@@ -254,6 +256,19 @@ class Settings:
         "A `SharedLimit` on the connections of all pools that are given it. Excludes "
         "`min_size`. See [doc/tenants.md](doc/tenants.md).",
     )
+    observe: bool = _setting(
+        False,
+        "often",
+        "",
+        "How long waits and holds take is measured, by route, for metrics and the "
+        "status page.",
+    )
+    leak_warn_after: float | None = _setting(
+        None,
+        "often",
+        "s",
+        "A connection held for longer is told of in one warning, with who acquired it.",
+    )
     explicit: frozenset[str] = dataclasses.field(default=frozenset(), repr=False)
 
     @classmethod
@@ -287,11 +302,11 @@ class Settings:
         check_type("shared_limit", self.shared_limit, SharedLimit, type(None))
         check_sizes(self.min_size, self.max_size, self.shared_limit)
         check_int("max_waiting", self.max_waiting, least=0)
-        for name in ("max_lifetime", "max_idle", "grace", "max_lag"):
+        for name in ("max_lifetime", "max_idle", "grace", "max_lag", "leak_warn_after"):
             check_duration(name, getattr(self, name))
         for name in ("ping_timeout", "ping_idle"):
             check_duration(name, getattr(self, name), may_be_none=False)
-        for name in ("autocommit", "open", "threaded"):
+        for name in ("autocommit", "open", "threaded", "observe"):
             check_type(name, getattr(self, name), bool)
         check_type("name", self.name, str, type(None))
         if self.order not in ("lifo", "fifo"):

@@ -8,10 +8,11 @@ which tells the pool that the place is vacant again.
 import math
 import threading
 import weakref
-from types import CodeType, FrameType
+from types import FrameType
 from typing import TYPE_CHECKING, ClassVar
 
 from pgdbpool.endpoint.need import Need
+from pgdbpool.endpoint.stack import Call, place_of
 from pgdbpool.endpoint.state import Reason, State
 
 if TYPE_CHECKING:
@@ -35,23 +36,40 @@ class Hold:
         after: how far a standby that serves it must have replayed, bytes of WAL.
         avoided: a standby that must not serve it.
         is_reading: its transactions are READ ONLY.
+        code, instruction: what acquired.
+        began, waited: when its connection was given, monotonic seconds, and after how
+            long; unset where nobody observes, as are the others.
+        stack: who acquired, the innermost first.
+        route: what its request has in common with others, or its request; None: it is
+            of none.
+        is_reported: a warning has named it.
     """
 
     entry: "Entry"
+    began: float
+    waited: float
+    stack: tuple[Call, ...]
+    route: str | None
+    is_reported: bool
     need: ClassVar["Need | None"] = None
     after: ClassVar[int | None] = None
     avoided: ClassVar["Endpoint | None"] = None
     is_reading: ClassVar[bool] = False
 
     __slots__ = (
-        "_code",
-        "_instruction",
+        "began",
+        "code",
         "entry",
         "has_committed",
+        "instruction",
         "is_block",
+        "is_reported",
         "request",
+        "route",
         "since",
+        "stack",
         "thread",
+        "waited",
     )
 
     def __init__(
@@ -68,13 +86,13 @@ class Hold:
         self.has_committed = False
         # Not the frame, which would keep its variables alive, and not the line,
         # which takes long to find.
-        self._code = frame.f_code
-        self._instruction = frame.f_lasti
+        self.code = frame.f_code
+        self.instruction = frame.f_lasti
 
     @property
     def place(self) -> str:
         """Where it was acquired, such as ``shop/report.py:41``."""
-        return _place(self._code, self._instruction)
+        return place_of(self.code, self.instruction)
 
     def __repr__(self) -> str:
         """Return who holds, in words for a message."""
@@ -139,16 +157,6 @@ class ReadingElsewhere(Reading):
         super().__init__(since, frame, request, is_block)
         self.need = need  # type: ignore[misc] # a slot
         self.avoided = avoided  # type: ignore[misc] # a slot
-
-
-def _place(code: CodeType, instruction: int) -> str:
-    line = code.co_firstlineno
-    for start, _, found in code.co_lines():
-        if start > instruction:
-            break
-        line = found or line
-    path = code.co_filename.replace("\\", "/").rsplit("/", 2)[-2:]
-    return f"{'/'.join(path)}:{line}"
 
 
 class Entry:

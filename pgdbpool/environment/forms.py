@@ -206,6 +206,8 @@ FORMS: Final[dict[str, Form]] = {
     "configure": HOOK,
     "check": HOOK,
     "open": BOOLEAN,
+    "observe": BOOLEAN,
+    "leak_warn_after": _SECONDS_OR_NONE,
     "shared_limit": Form("`module:name` of a `SharedLimit`", _shared_limit),
 }
 UNWRITABLE: Final = {

@@ -12,6 +12,7 @@ import psycopg2
 
 from pgdbpool.errors import CommitUnknown, ConnectionReleased, NestedCheckout, PoolError
 from pgdbpool.wsgi.causes import causes
+from pgdbpool.wsgi.route import route_of
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -108,6 +109,8 @@ class Holder:
             raise
         self._hold = conn.hold
         self.conn = conn
+        if conn.hold is not None and (route := route_of(self.environ)):
+            conn.hold.route = route
         if self.is_streaming:
             self.stream()
         self.has_held = True

@@ -31,33 +31,35 @@ ENVIRON = {
     "PGDBPOOL_CHECK": "builtins:print",
 }
 SNAPSHOT = """\
-setting       value                                                origin
-conninfo      host=db1,db2 user=app dbname=shop password=********  DATABASE_URL
-password      none                                                 default
-min_size      1                                                    default
-max_size      8                                                    PGDBPOOL_MAX_SIZE
-timeout       2                                                    PGDBPOOL_TIMEOUT
-autocommit    false                                                default
-max_waiting   0                                                    default
-max_lifetime  3600                                                 default
-max_idle      600                                                  default
-reset         rollback                                             default
-kwargs        none                                                 default
-via           direct                                               default
-name          [bold]shop                                           PGDBPOOL_NAME
-threaded      true                                                 default
-grace         2                                                    default, by timeout
-ping_timeout  1                                                    default, by timeout
-ping_idle     0                                                    default
-order         lifo                                                 default
-endpoints     none                                                 default
-balance       weighted                                             PGDBPOOL_BALANCE
-weights       db1=2,db2=1                                          PGDBPOOL_WEIGHTS
-max_lag       none                                                 PGDBPOOL_MAX_LAG
-configure     none                                                 default
-check         builtins:print                                       PGDBPOOL_CHECK
-open          true                                                 default
-shared_limit  none                                                 default
+setting          value                                                origin
+conninfo         host=db1,db2 user=app dbname=shop password=********  DATABASE_URL
+password         none                                                 default
+min_size         1                                                    default
+max_size         8                                                    PGDBPOOL_MAX_SIZE
+timeout          2                                                    PGDBPOOL_TIMEOUT
+autocommit       false                                                default
+max_waiting      0                                                    default
+max_lifetime     3600                                                 default
+max_idle         600                                                  default
+reset            rollback                                             default
+kwargs           none                                                 default
+via              direct                                               default
+name             [bold]shop                                           PGDBPOOL_NAME
+threaded         true                                                 default
+grace            2                                                    default, by timeout
+ping_timeout     1                                                    default, by timeout
+ping_idle        0                                                    default
+order            lifo                                                 default
+endpoints        none                                                 default
+balance          weighted                                             PGDBPOOL_BALANCE
+weights          db1=2,db2=1                                          PGDBPOOL_WEIGHTS
+max_lag          none                                                 PGDBPOOL_MAX_LAG
+configure        none                                                 default
+check            builtins:print                                       PGDBPOOL_CHECK
+open             true                                                 default
+shared_limit     none                                                 default
+observe          false                                                default
+leak_warn_after  none                                                 default
 
 endpoint 1  as libpq sees it  origin
 host        db1               DSN
@@ -170,9 +172,9 @@ def test_two_lists_of_endpoints_are_shown_one_below_the_other() -> None:
     result = run(PGDBPOOL_ENDPOINTS=urls, PGDBPOOL_CONNINFO="dbname=shop")
 
     assert (
-        "endpoints     host=db1 user=a password=********  PGDBPOOL_END" in result.output
+        "endpoints        host=db1 user=a password=********  PGDBPOOL_END" in result.output
     )
-    assert "\n              host=db2 user=a password=********" in result.output
+    assert "\n                 host=db2 user=a password=********" in result.output
 
 
 def test_a_setting_is_read_by_another_prefix() -> None:

@@ -1,0 +1,302 @@
+"""How a pool is doing at one moment: its holders, sessions, line, servers, counts.
+
+All is plain data, which `dataclasses.asdict` makes JSON of. Made with the pool's lock
+held, without I/O.
+"""
+
+import os
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psycopg2
+
+from pgdbpool.endpoint.endpoint import Endpoint
+from pgdbpool.endpoint.entry import Entry, Hold
+from pgdbpool.endpoint.snapshot import EndpointState
+from pgdbpool.endpoint.stack import line_of, outside
+from pgdbpool.endpoint.standing import Role
+from pgdbpool.endpoint.state import State
+from pgdbpool.roster import Roster
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+# By libpq's PQtransactionStatus.
+TRANSACTIONS = {0: "idle", 1: "active", 2: "open", 3: "failed"}
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who has a connection.
+
+    Attributes:
+        request: what it is for, such as ``GET /report``; None if unknown.
+        place: where it was acquired, such as ``shop/report.py:41``.
+        seconds: for how long it has been held.
+        thread: the name of the thread that acquired, or its number if it is gone.
+        backend_pid: the session's process on the server; None if there is none.
+        endpoint: the server.
+        transaction: ``idle``, ``active``, ``open``, ``failed`` or ``unknown``.
+        stack: who acquired, the innermost first, as ``file:line function``; empty
+            without ``leak_warn_after``.
+    """
+
+    request: str | None
+    place: str
+    seconds: float
+    thread: str
+    backend_pid: int | None
+    endpoint: str
+    transaction: str
+    stack: tuple[str, ...]
+
+    @classmethod
+    def of(cls, entry: Entry, hold: Hold, now: float) -> "Self":
+        """Return who holds an entry."""
+        backend_pid, transaction = session_of(entry)
+        return cls(
+            request=hold.request,
+            place=hold.place,
+            seconds=now - getattr(hold, "began", hold.since),
+            thread=thread_name(hold.thread),
+            backend_pid=backend_pid,
+            endpoint=entry.endpoint.name,
+            transaction=transaction,
+            stack=tuple(
+                f"{code.co_filename}:{line_of(code, at)} {code.co_name}"
+                for code, at in outside(getattr(hold, "stack", ()))
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class SessionState:
+    """One connection of a pool, or one on its way.
+
+    Attributes:
+        endpoint: the server.
+        state: ``connecting``, ``idle``, ``in_use`` or ``reserved``.
+        seconds: for how long it has been so.
+        backend_pid: its process on the server; None: not yet, or no more.
+        holder: who has it, when it is in use.
+    """
+
+    endpoint: str
+    state: str
+    seconds: float
+    backend_pid: int | None
+    holder: Holder | None
+
+    @classmethod
+    def of(cls, entry: Entry, now: float) -> "Self":
+        """Return the state of an entry."""
+        hold = entry.hold
+        holder = None if hold is None else Holder.of(entry, hold, now)
+        return cls(
+            endpoint=entry.endpoint.name,
+            state=entry.state.name.lower(),
+            seconds=now - entry.since if holder is None else holder.seconds,
+            backend_pid=session_of(entry)[0],
+            holder=holder,
+        )
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Who waits for a connection.
+
+    Attributes:
+        request, place, thread: as of `Holder`.
+        seconds: for how long.
+    """
+
+    request: str | None
+    place: str
+    thread: str
+    seconds: float
+
+    @classmethod
+    def of(cls, hold: Hold, now: float) -> "Self":
+        """Return who waits."""
+        thread = thread_name(hold.thread)
+        return cls(hold.request, hold.place, thread, now - hold.since)
+
+
+@dataclass(frozen=True)
+class Timings:
+    """How long something took.
+
+    Attributes:
+        bounds: of the buckets, seconds.
+        counts: how many took up to each bound, but longer than the one before; last,
+            how many took longer.
+        total: the sum, seconds.
+    """
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    total: float
+
+
+@dataclass(frozen=True)
+class RouteTimings:
+    """The waits and holds of one route."""
+
+    waits: Timings
+    holds: Timings
+
+
+# By route, and of connects.
+Measured = tuple[dict[str, RouteTimings], Timings | None]
+
+
+@dataclass(frozen=True)
+class PoolState:
+    """One pool of one process.
+
+    Attributes:
+        name: the pool's.
+        process: the id of the process.
+        taken_at: when, seconds since 1970.
+        is_open: whether it serves.
+        min_size, max_size: the limits, for each endpoint.
+        endpoints: the servers.
+        sessions: the connections.
+        waiting: the line, the first first.
+        counts: as of `ConnectionPool.get_stats`.
+        routes: the timings by route; empty without ``observe``.
+        connects: those of connects; None without ``observe``.
+    """
+
+    name: str
+    process: int
+    taken_at: float
+    is_open: bool
+    min_size: int
+    max_size: int
+    endpoints: tuple[EndpointState, ...]
+    sessions: tuple[SessionState, ...]
+    waiting: tuple[Waiting, ...]
+    counts: dict[str, int]
+    routes: dict[str, RouteTimings]
+    connects: Timings | None
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        roster: Roster,
+        counts: dict[str, int],
+        measured: Measured,
+        now: float,
+    ) -> "Self":
+        """Return the state of a pool, with what was measured of it."""
+        holds = [waiter.hold for waiter in roster.line if waiter.hold is not None]
+        return cls(
+            name=name,
+            process=os.getpid(),
+            taken_at=time.time(),
+            is_open=roster.is_open,
+            min_size=roster.min_size,
+            max_size=roster.max_size,
+            endpoints=tuple(
+                EndpointState.of(endpoint, roster.max_size)
+                for endpoint in roster.endpoints
+            ),
+            sessions=tuple(
+                SessionState.of(entry, now)
+                for endpoint in roster.endpoints
+                for entry in endpoint.entries
+            ),
+            waiting=tuple(Waiting.of(hold, now) for hold in holds),
+            counts=counts,
+            routes=measured[0],
+            connects=measured[1],
+        )
+
+
+@dataclass(frozen=True)
+class PoolHealth:
+    """Whether a pool can serve, as far as it knows.
+
+    Attributes:
+        write_ready: a server that takes writes can be reached.
+        read_ready: a server can be reached.
+        saturated: all that may be open is in use: callers wait.
+        reasons: what is not as it should be, in words; without secrets.
+    """
+
+    write_ready: bool
+    read_ready: bool
+    saturated: bool
+    reasons: tuple[str, ...]
+
+    @classmethod
+    def of(cls, roster: Roster, now: float) -> "Self":
+        """Return the health of a pool."""
+        if not roster.is_open:
+            return cls(
+                write_ready=False,
+                read_ready=False,
+                saturated=False,
+                reasons=("the pool is not open",),
+            )
+        up = [endpoint for endpoint in roster.endpoints if _is_up(endpoint)]
+        writers = [endpoint for endpoint in up if _takes_writes(endpoint, roster)]
+        is_full = all(e.count(State.IN_USE) >= roster.max_size for e in up)
+        saturated = bool(up) and (is_full or roster.is_short())
+        reasons = [
+            f"{endpoint.name} {endpoint.health.describe(now)}"
+            for endpoint in roster.endpoints
+            if endpoint.health.is_down
+        ]
+        reasons += [
+            f"{endpoint.name} has not been reached yet"
+            for endpoint in roster.endpoints
+            if endpoint not in up and not endpoint.health.is_down
+        ]
+        if up and not writers:
+            reasons.append("none of the servers takes writes")
+        if saturated:
+            reasons.append(f"{roster.count(State.IN_USE)} connections are all in use")
+        return cls(
+            write_ready=bool(writers),
+            read_ready=bool(up),
+            saturated=saturated,
+            reasons=tuple(reasons),
+        )
+
+
+def _is_up(endpoint: Endpoint) -> bool:
+    """Whether the last that was heard of a server is that it serves."""
+    has_answered = endpoint.standing.role is not None or endpoint.count(
+        State.IDLE, State.IN_USE, State.RESERVED
+    )
+    return bool(has_answered) and not endpoint.health.is_down
+
+
+def _takes_writes(endpoint: Endpoint, roster: Roster) -> bool:
+    if roster.is_single:
+        # Before PostgreSQL 14 nobody tells; what is alone is taken for a primary.
+        return endpoint.standing.role is not Role.STANDBY
+    return endpoint is roster.monitor.primary
+
+
+def session_of(entry: Entry) -> tuple[int | None, str]:
+    """Return an entry's backend, if there is one, and what its transaction is."""
+    conn = entry.conn
+    try:
+        if conn is not None and not conn.closed:
+            status = TRANSACTIONS.get(conn.info.transaction_status, "unknown")
+            return conn.info.backend_pid, status
+    except psycopg2.Error:  # it was closed meanwhile
+        pass
+    return None, "unknown"
+
+
+def thread_name(number: int) -> str:
+    """Return the name of a thread, or its number if it is gone."""
+    thread = threading._active.get(number)  # type: ignore[attr-defined] # noqa: SLF001 - no copy of all
+    return str(number) if thread is None else str(thread.name)
