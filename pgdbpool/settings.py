@@ -71,6 +71,7 @@ class SettingsDict(TypedDict, total=False):
     open: bool
     shared_limit: SharedLimit | None
     observe: bool
+    sql_comments: bool
     leak_warn_after: float | None
 
 
@@ -263,6 +264,13 @@ class Settings:
         "How long waits and holds take is measured, by route, for metrics and the "
         "status page.",
     )
+    sql_comments: bool = _setting(
+        False,
+        "rarely",
+        "",
+        "Each statement of a request ends with a comment that tells its route, in the "
+        "form of sqlcommenter.",
+    )
     leak_warn_after: float | None = _setting(
         None,
         "often",
@@ -306,7 +314,7 @@ class Settings:
             check_duration(name, getattr(self, name))
         for name in ("ping_timeout", "ping_idle"):
             check_duration(name, getattr(self, name), may_be_none=False)
-        for name in ("autocommit", "open", "threaded", "observe"):
+        for name in ("autocommit", "open", "threaded", "observe", "sql_comments"):
             check_type(name, getattr(self, name), bool)
         check_type("name", self.name, str, type(None))
         if self.order not in ("lifo", "fifo"):

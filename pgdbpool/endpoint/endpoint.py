@@ -16,6 +16,7 @@ import psycopg2
 
 from pgdbpool.auth.cache import SLOWEST_PROVIDER, Credentials
 from pgdbpool.endpoint import identity
+from pgdbpool.endpoint.commenting import commenting
 from pgdbpool.endpoint.connection import PooledConnection, pooled
 from pgdbpool.endpoint.entry import Entry
 from pgdbpool.endpoint.gate import gate
@@ -90,8 +91,10 @@ class Endpoint:
         self.credentials = credentials
         self._factories = factories
         self._params = safe_params(params)
+        base = CLASSES[settings.via]
         self._connection_class = pooled(
-            factories.get("connection_factory"), CLASSES[settings.via]
+            factories.get("connection_factory"),
+            commenting(base) if settings.sql_comments else base,
         )
         self._cursor_factory = factories.get("cursor_factory")
         self._settings = settings
@@ -224,10 +227,11 @@ class Endpoint:
             params["target_session_attrs"] = "any"
             if connect_limit(params) == math.inf:
                 params["connect_timeout"] = SAFE_DEFAULTS["connect_timeout"]
+        name = identity.application_name(params, self._settings.name)
         if identity.token() or "application_name" in params:
-            params["application_name"] = identity.application_name(params)
+            params["application_name"] = name
         else:
-            params.setdefault("fallback_application_name", "pgdbpool")
+            params.setdefault("fallback_application_name", name)
         if self.credentials is None:
             conn = self._open(params)
         else:

@@ -207,6 +207,7 @@ FORMS: Final[dict[str, Form]] = {
     "check": HOOK,
     "open": BOOLEAN,
     "observe": BOOLEAN,
+    "sql_comments": BOOLEAN,
     "leak_warn_after": _SECONDS_OR_NONE,
     "shared_limit": Form("`module:name` of a `SharedLimit`", _shared_limit),
 }

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+import os
 import random
 import threading
 import time
@@ -23,9 +24,10 @@ from tests.endpoints import port, ports, used
 from tests.soundness import assert_at_rest, assert_sound
 from tests.waiting import until
 
-VICTIM = """
+VICTIM = f"""
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-    WHERE application_name = 'pgdbpool' ORDER BY random() LIMIT 1
+    WHERE right(application_name, {len(f"/{os.getpid()}")}) = '/{os.getpid()}'
+    ORDER BY random() LIMIT 1
 """
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import gc
 import json
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -342,6 +343,30 @@ def test_a_subclass_is_observed_and_threadless_too(dsn: str) -> None:
         assert type(pool).__name__ == "Mine"
         with pytest.raises(SettingsError, match="strict"):
             pool.getconn(strict=True)
+
+
+# Whose a session is.
+
+
+@pytest.mark.direct("asks the server for its sessions")
+@pytest.mark.parametrize("given", [{"name": "orders"}, {}])
+def test_a_session_tells_service_host_and_process(
+    embedded: EmbeddedPostgres,
+    admin: connection,
+    given: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Failure mode 42: in pg_stat_activity, where nobody gave it another name."""
+    monkeypatch.delenv("PGAPPNAME", raising=False)
+    with ConnectionPool(embedded.dsn(), **given) as pool:
+        told = ask(
+            admin,
+            "SELECT application_name FROM pg_stat_activity WHERE pid = %s",
+            held(pool),
+        )
+    service, _, process = told.split("/")
+    assert service == given.get("name", service) != ""
+    assert process == str(os.getpid())
 
 
 # Health.

@@ -52,6 +52,7 @@ NOT_TEXTS = {
     "check": ["none", "SELECT 1"],
     "shared_limit": ["50", "none"],
     "observe": ["2", "none"],
+    "sql_comments": ["2", "none"],
     "leak_warn_after": ["10s", "inf"],
     "endpoints": ["db1", "host=db1", "db1 db2", "mysql://db1"],
     "weights": ["db1", "db1=", "=1", "db1=two", "db1=1;db2=2", "db1=1,db1=2", "a=1=2"],

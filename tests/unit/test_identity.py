@@ -1,5 +1,8 @@
 """What the server is told of whose session it is."""
 
+import os
+import socket
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -20,21 +23,63 @@ def _no_token_and_no_name(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     identity.set_token(before)
 
 
-def test_a_session_goes_by_the_name_of_the_pool_package() -> None:
-    """Where nobody chose a name, it is pgdbpool."""
-    assert identity.application_name({}) == "pgdbpool"
+def name_of(params: dict[str, str], service: str | None = None) -> str:
+    """Return the name of a session."""
+    return identity.application_name(params, service)
+
+
+@pytest.mark.parametrize(
+    ("program", "service"),
+    [
+        (["/srv/shop/serve.py", "--port"], "serve"),
+        (["/usr/bin/gunicorn"], "gunicorn"),
+        (["/srv/shop/__main__.py"], "shop"),
+        (["-c"], "pgdbpool"),
+        ([""], "pgdbpool"),
+        ([], "pgdbpool"),
+        (None, "pgdbpool"),
+    ],
+)
+def test_a_session_goes_by_program_host_and_process(
+    program: list[str] | None, service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nobody chose a name; an embedded interpreter may have no arguments."""
+    monkeypatch.setattr(socket, "gethostname", lambda: "web1.example.org")
+    if program is None:
+        monkeypatch.delattr(sys, "argv")
+    else:
+        monkeypatch.setattr(sys, "argv", program)
+
+    assert name_of({}) == f"{service}/web1/{os.getpid()}"
+
+
+def test_a_session_goes_by_the_name_of_its_pool() -> None:
+    """Where the user gave it one."""
+    assert name_of({}, "orders").startswith("orders/")
+    assert name_of({"application_name": "shop"}, "orders") == "shop"
+
+
+@given(service=st.text("aé€😀", min_size=1, max_size=70))
+def test_a_long_service_pushes_neither_process_nor_token_out(service: str) -> None:
+    """The service gives way, at a whole letter."""
+    identity.set_token(TOKEN)
+
+    told = name_of({}, service)
+
+    assert len(told.encode()) <= identity.LONGEST_NAME
+    assert told.endswith(f"/{os.getpid()}:{TOKEN}")
 
 
 def test_the_users_name_is_kept() -> None:
     """Without a token, the user's own name stays as it is."""
-    assert identity.application_name({"application_name": "shop"}) == "shop"
+    assert name_of({"application_name": "shop"}) == "shop"
 
 
 def test_the_name_of_the_environment_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """PGAPPNAME is what libpq would have used, so it is used."""
     monkeypatch.setenv("PGAPPNAME", "from-outside")
 
-    assert identity.application_name({}) == "from-outside"
+    assert name_of({}) == "from-outside"
 
 
 def test_the_users_name_goes_before_the_environments(
@@ -43,14 +88,14 @@ def test_the_users_name_goes_before_the_environments(
     """What the DSN says overrules PGAPPNAME, as in libpq."""
     monkeypatch.setenv("PGAPPNAME", "from-outside")
 
-    assert identity.application_name({"application_name": "shop"}) == "shop"
+    assert name_of({"application_name": "shop"}) == "shop"
 
 
 def test_the_token_follows_the_name() -> None:
     """A marked process is recognised by the end of the name."""
     identity.set_token(TOKEN)
 
-    assert identity.application_name({"application_name": "shop"}) == f"shop:{TOKEN}"
+    assert name_of({"application_name": "shop"}) == f"shop:{TOKEN}"
 
 
 def test_a_process_without_a_token_says_so() -> None:
@@ -67,7 +112,7 @@ def test_a_long_name_never_pushes_the_token_out(name: str) -> None:
     """PostgreSQL cuts at 63 bytes; the user's name gives way, at a whole letter."""
     identity.set_token(TOKEN)
 
-    told = identity.application_name({"application_name": name})
+    told = name_of({"application_name": name})
     kept = told.removesuffix(f":{TOKEN}")
 
     assert len(told.encode()) <= 63
@@ -81,4 +126,4 @@ def test_a_name_that_just_fits_is_not_cut() -> None:
     identity.set_token(TOKEN)
     name = "n" * (63 - len(TOKEN) - 1)
 
-    assert identity.application_name({"application_name": name}) == f"{name}:{TOKEN}"
+    assert name_of({"application_name": name}) == f"{name}:{TOKEN}"

@@ -74,6 +74,7 @@ BAD: dict[str, list[object]] = {
     "check": ["SELECT 1", 0, True],
     "name": [b"orders", 1, ["orders"]],
     "open": [0, 1, "yes", None],
+    "sql_comments": [0, 1, "yes", None],
     "observe": [0, 1, "yes", None],
     "leak_warn_after": [-1, math.nan, True, "10"],
     "shared_limit": [50, "50", True, SharedLimit],

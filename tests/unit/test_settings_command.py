@@ -59,6 +59,7 @@ check            builtins:print                                       PGDBPOOL_C
 open             true                                                 default
 shared_limit     none                                                 default
 observe          false                                                default
+sql_comments     false                                                default
 leak_warn_after  none                                                 default
 
 endpoint 1  as libpq sees it  origin
