@@ -15,16 +15,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.fault_limit import SHARED
+from tests.fault_observed import OBSERVED
 from tests.fault_roster import ROSTER
 from tests.fault_table import PURE, WITH_SERVER, Fault
 
-FAULTS = [*PURE, *ROSTER, *SHARED, *WITH_SERVER]
+FAULTS = [*PURE, *ROSTER, *SHARED, *OBSERVED, *WITH_SERVER]
 
 ROOT = Path(__file__).parent.parent
 COPIED = ("pgdbpool", "tests", "pyproject.toml")
 
 # The layers above the core have tests of their own, which take longer.
-ABOVE_THE_CORE = ("wsgi", "gunicorn", "demo", "compat", "benchmarks", "documentation")
+ABOVE_THE_CORE = (
+    *("wsgi", "gunicorn", "demo", "compat", "benchmarks", "documentation"),
+    *("check", "doctor", "metrics", "status"),
+)
 
 PYTEST = (
     *(sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=line"),
