@@ -1,12 +1,31 @@
 """What can be asked of a pool at any moment, by people and programs."""
 
 from time import monotonic
+from typing import Protocol
 
 from pgdbpool.care import Caring
+from pgdbpool.endpoint.endpoint import Endpoint
+from pgdbpool.endpoint.entry import Hold
 from pgdbpool.endpoint.snapshot import EndpointState
 from pgdbpool.endpoint.state import State
+from pgdbpool.errors import PoolError, SettingsError
 from pgdbpool.snapshot import Holder, Measured, PoolHealth, PoolState
 from pgdbpool.stats import Stats
+
+
+class Observer(Protocol):
+    """Who is told of all that happens; called without the lock, must not block."""
+
+    def acquired(self, hold: Hold, waited: float, error: PoolError | None, /) -> None:
+        """Take note that a hold was served, or refused, after so many seconds."""
+
+    def released(self, hold: Hold, held: float, /) -> None:
+        """Take note that a hold has ended after so many seconds."""
+
+    def connected(
+        self, endpoint: Endpoint, seconds: float, error: BaseException | None, /
+    ) -> None:
+        """Take note that a connect has succeeded, or failed."""
 
 
 class Looking(Caring):
@@ -48,6 +67,21 @@ class Looking(Caring):
     def closed(self) -> bool:
         """Whether the pool refuses to serve: closed, or not open yet."""
         return not self._roster.is_open
+
+    @property
+    def observers(self) -> tuple[Observer, ...]:
+        """Who is told of each acquire, release and connect; add to it with ``+=``.
+
+        Raises:
+            SettingsError: the pool was made without ``observe=True``.
+        """
+        raise SettingsError(
+            f"observe: must be True for pool {self.name!r} to have observers"
+        )
+
+    @observers.setter
+    def observers(self, _: tuple[Observer, ...]) -> None:
+        _ = self.observers  # raises
 
     def holders(self) -> list[Holder]:
         """Return who has a connection, the longest first. Does not block."""

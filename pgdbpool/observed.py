@@ -9,35 +9,20 @@ import logging
 import math
 import sys
 from time import monotonic
-from typing import Protocol
 
 from pgdbpool import greenlets
 from pgdbpool.endpoint.connection import PooledConnection
-from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Entry, Hold
 from pgdbpool.endpoint.stack import lines_of, stack_of
 from pgdbpool.endpoint.standing import Finding
 from pgdbpool.errors import PoolError
 from pgdbpool.histograms import BOUNDS, Histogram, Routes
-from pgdbpool.looking import Looking
+from pgdbpool.looking import Looking, Observer
 from pgdbpool.snapshot import Measured, RouteTimings, Timings, session_of, thread_name
 
+__all__ = ["Observed", "Observer"]
+
 logger = logging.getLogger(__name__)
-
-
-class Observer(Protocol):
-    """Who is told of all that happens; called without the lock, must not block."""
-
-    def acquired(self, hold: Hold, waited: float, error: PoolError | None, /) -> None:
-        """Take note that a hold was served, or refused, after so many seconds."""
-
-    def released(self, hold: Hold, held: float, /) -> None:
-        """Take note that a hold has ended after so many seconds."""
-
-    def connected(
-        self, endpoint: Endpoint, seconds: float, error: BaseException | None, /
-    ) -> None:
-        """Take note that a connect has succeeded, or failed."""
 
 
 class Observed(Looking):
@@ -49,6 +34,8 @@ class Observed(Looking):
         connects: how long connects took; under the lock.
     """
 
+    observers: tuple[Observer, ...] = ()
+
     def _start_anew(self) -> None:
         super()._start_anew()
         limit = self.settings.leak_warn_after
@@ -56,8 +43,6 @@ class Observed(Looking):
         self._patience = math.inf if limit is None else limit
         self.routes = Routes()
         self.connects = Histogram()
-        if not hasattr(self, "observers"):
-            self.observers: tuple[Observer, ...] = ()
 
     # Acquire and release.
 

@@ -265,7 +265,7 @@ def test_observers_are_told_of_everything(dsn: str) -> None:
     """Connects, acquires, refusals, releases, in their order."""
     recorder = Recorder()
     with ConnectionPool(dsn, max_size=1, observe=True) as pool:
-        pool.observers += (recorder,)  # type: ignore[attr-defined]
+        pool.observers += (recorder,)
         held(pool)
         conn = pool.getconn()
         with pytest.raises(PoolTimeout):
@@ -283,6 +283,15 @@ def test_observers_are_told_of_everything(dsn: str) -> None:
     assert issubclass(refusal, PoolTimeout)
 
 
+def test_observers_are_refused_where_nothing_is_measured(dsn: str) -> None:
+    """They would never be told anything."""
+    with (
+        ConnectionPool(dsn, name="shop") as pool,
+        pytest.raises(SettingsError, match="observe: must be True for pool 'shop'"),
+    ):
+        pool.observers += (Recorder(),)
+
+
 def test_a_failing_observer_costs_no_connection(dsn: str) -> None:
     """Its error reaches who acquired; what that had been given comes back."""
 
@@ -291,7 +300,7 @@ def test_a_failing_observer_costs_no_connection(dsn: str) -> None:
             raise ValueError("broken")
 
     with ConnectionPool(dsn, max_size=1, observe=True) as pool:
-        pool.observers += (Broken(),)  # type: ignore[attr-defined]
+        pool.observers += (Broken(),)
         for _ in range(3):
             with pytest.raises(ValueError, match="broken"):
                 pool.getconn()
