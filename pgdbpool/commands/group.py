@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+def _check() -> click.Command:
+    from pgdbpool.commands.check import check  # noqa: PLC0415 - needs rich
+
+    return check
+
+
 def _demo() -> click.Command:
     from pgdbpool.demo.command import demo  # noqa: PLC0415 - needs the extra "demo"
 
@@ -25,6 +31,7 @@ def _settings() -> click.Command:
 
 
 _COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
+    "check": _check,
     "demo": _demo,
     "settings": _settings,
 }

@@ -5,38 +5,32 @@ from __future__ import annotations
 import json
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from pgdbpool.commands.asked import dotenv_option, prefix_option, settings_asked
 from pgdbpool.commands.effective import (
     Effective,
     endpoints_of,
     settings_of,
 )
-from pgdbpool.environment import PREFIX, Found, find
 from pgdbpool.errors import SettingsError
-from pgdbpool.pool import ConnectionPool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from pgdbpool.environment import Found
 
 # Where there is no terminal, no line is folded.
 ENDLESS = 1000
 
 
 @click.command()
-@click.option("--prefix", metavar="P", default=PREFIX, help="Of the pool's variables.")
-@click.option(
-    "--dotenv",
-    metavar="PATH",
-    is_flag=False,
-    flag_value="",
-    help="Read this .env file too; without PATH the nearest one, from here upwards.",
-)
+@prefix_option
+@dotenv_option
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def settings(*, prefix: str, dotenv: str | None, as_json: bool) -> None:
     """Print what ConnectionPool.from_env() finds, and where.
@@ -47,17 +41,12 @@ def settings(*, prefix: str, dotenv: str | None, as_json: bool) -> None:
 
     The exit status is 1 if something is wrong, and the error says which variable.
     """
-    here = str(Path.cwd())
-    if here not in sys.path:  # as gunicorn does
-        sys.path.insert(0, here)
     try:
-        found = find(prefix, dotenv=True if dotenv == "" else dotenv or False)
-        with found.explained():
-            pool = ConnectionPool(**found.values)
+        pools, found = settings_asked(prefix, dotenv)
     except (SettingsError, ImportError) as error:
         raise click.ClickException(str(error)) from None
-    values = settings_of(pool.settings, found)
-    endpoints = endpoints_of(pool.settings, os.environ)
+    values = settings_of(pools, found)
+    endpoints = endpoints_of(pools, os.environ)
     if as_json:
         click.echo(_json(values, endpoints, found))
     else:

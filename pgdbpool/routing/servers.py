@@ -28,7 +28,7 @@ def endpoints_of(
     each, factories, attributes = endpoint_params(settings)
     names = [endpoint_name(params) for params in each]
     weights = weights_of(names, settings.weights)
-    logins = _logins(settings, each, names, name)
+    logins = logins_of(settings, each, names, name)
 
     def make() -> list[Endpoint]:
         return [
@@ -39,10 +39,22 @@ def endpoints_of(
     return make, default_need(attributes, is_one_name=len(each) == 1)
 
 
-def _logins(
+def logins_of(
     settings: Settings, each: Sequence[Params], names: Sequence[str], pool: str
 ) -> Sequence[Credentials | None]:
-    """Return where each endpoint has its password from; None: libpq finds it."""
+    """Return where each endpoint has its password from; None: libpq finds it.
+
+    Where that is a string, it is put into ``each``.
+
+    Args:
+        settings: the pool's.
+        each: the parameters of each endpoint.
+        names: host and port of each.
+        pool: its name.
+
+    Raises:
+        SettingsError: there are two passwords, or what is given is of no use.
+    """
     password: Any = settings.password
     if password in (None, ""):
         return [None] * len(each)
