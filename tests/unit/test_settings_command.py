@@ -79,7 +79,7 @@ sslmode     require           PGSSLMODE
 password    ********          DSN
 
 warning: DB_HOST: not used, the database is from DATABASE_URL
-"""
+"""  # noqa: E501 - the output is as wide
 
 
 @pytest.fixture(autouse=True)
@@ -172,9 +172,8 @@ def test_two_lists_of_endpoints_are_shown_one_below_the_other() -> None:
 
     result = run(PGDBPOOL_ENDPOINTS=urls, PGDBPOOL_CONNINFO="dbname=shop")
 
-    assert (
-        "endpoints        host=db1 user=a password=********  PGDBPOOL_END" in result.output
-    )
+    first = "endpoints        host=db1 user=a password=********  PGDBPOOL_END"
+    assert first in result.output
     assert "\n                 host=db2 user=a password=********" in result.output
 
 
