@@ -2,10 +2,8 @@
 
 import re
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from pgdbpool.endpoint.entry import Hold
+from types import CodeType
+from typing import Final, Protocol
 
 # Seconds; the buckets that OpenTelemetry's semantic conventions advise for
 # ``db.client.connection.wait_time`` and ``use_time``.
@@ -19,6 +17,19 @@ MOST_REQUESTS: Final = 1000
 
 # What differs from one request of a route to the next: numbers, identifiers, tokens.
 _VARIABLE = re.compile(r"(?<=/)(?:\d+|[0-9a-fA-F-]{16,}|[^/]{41,})(?=/|$)")
+
+
+class Ended(Protocol):
+    """What is known of a hold that has ended; see `endpoint.entry.Hold`."""
+
+    code: CodeType
+    instruction: int
+    route: str | None
+    waited: float
+
+    @property
+    def place(self) -> str:
+        """Where it was acquired."""
 
 
 class Histogram:
@@ -50,7 +61,7 @@ class Routes:
         # With the code, so that no other comes to have its identity.
         self._known: dict[object, tuple[Histogram, Histogram, object]] = {}
 
-    def add(self, hold: "Hold", held: float) -> None:
+    def add(self, hold: Ended, held: float) -> None:
         """Count one more hold that has ended, after so many seconds."""
         # Where there is no request, by the identity of the code: its hash would take
         # longer than all the rest.
@@ -59,7 +70,7 @@ class Routes:
         waits.add(hold.waited)
         holds.add(held)
 
-    def _find(self, hold: "Hold", key: object) -> tuple[Histogram, Histogram, object]:
+    def _find(self, hold: Ended, key: object) -> tuple[Histogram, Histogram, object]:
         route = route_name(hold)
         if route not in self._routes and len(self._routes) >= MOST_ROUTES:
             route = OTHER
@@ -74,7 +85,7 @@ class Routes:
         return [(route, *pair) for route, pair in self._routes.items()]
 
 
-def route_name(hold: "Hold") -> str:
+def route_name(hold: Ended) -> str:
     """Return the route of a hold: its request's, else the place that acquired."""
     return hold.place if hold.route is None else route_of(hold.route)
 

@@ -169,7 +169,7 @@ class Holding(Releasing):
         if most and len(roster.line) >= most and not again:
             return self._report.line_is_full(now)
         if roster.refuses(hold, now):
-            roster.plan(now)
+            roster.plan(now, hold.since)
             return self._report.no_connection(hold, asked, now)
         if hold.is_block and roster.is_deadlocked(hold, now):
             return self._report.deadlock(hold)

@@ -76,13 +76,14 @@ class Keeper(ABC):
         self._report = Report(self.name, self._roster)
         self._upkeep_at = math.inf
         self._upkeep_key = object()
+        if self.settings.shared_limit is not None:
+            self.settings.shared_limit.join(self, is_threaded=self.settings.threaded)
 
     def _new_roster(self) -> TendedRoster:
         made = (self._make_endpoints(), self.settings, self._need, self._acts())
         limit = self.settings.shared_limit
         if limit is None:
             return TendedRoster(*made)
-        limit.join(self)
         return SharingRoster(limit, weakref.ref(self), *made)
 
     def _new_lock(self) -> Any:  # noqa: ANN401 - typeshed hides its class
@@ -141,10 +142,10 @@ class Keeper(ABC):
             self._roster.evict()
         self.act()
 
-    def use_room(self) -> None:
-        """Open what there was no room for."""
+    def use_room(self, since: float) -> None:
+        """Open what there was no room for, since then."""
         with self._lock:
-            self._roster.plan(monotonic())
+            self._roster.plan(monotonic(), since)
         self.act()
 
     # Upkeep.

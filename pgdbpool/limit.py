@@ -10,6 +10,7 @@ under it between a look and what follows from it, so a finalizer that the collec
 there finds everything in order.
 """
 
+import contextlib
 import math
 import threading
 import weakref
@@ -18,6 +19,7 @@ from typing import Protocol
 
 from pgdbpool import forks, greenlets
 from pgdbpool.checks import check_int
+from pgdbpool.errors import SettingsError
 
 
 class Member(Protocol):
@@ -29,8 +31,8 @@ class Member(Protocol):
     def make_room(self) -> None:
         """Close that connection, if it still is."""
 
-    def use_room(self) -> None:
-        """Open what it wanted to."""
+    def use_room(self, since: float) -> None:
+        """Open what it wanted to, since then."""
 
     def is_at_work(self) -> bool:
         """Whether this thread is in the middle of its work, as a finalizer can be."""
@@ -38,6 +40,15 @@ class Member(Protocol):
 
 # To a member that may be gone.
 Reference = Callable[[], Member | None]
+
+
+class Want:
+    """That a pool wants a place, and since when, monotonic seconds."""
+
+    __slots__ = ("since",)
+
+    def __init__(self, since: float) -> None:
+        self.since = since
 
 
 class SharedLimit:
@@ -57,7 +68,8 @@ class SharedLimit:
     def __init__(self, max_size: int) -> None:
         check_int("SharedLimit", max_size, least=1)
         self.max_size = max_size
-        self._members: weakref.WeakSet[Member] = weakref.WeakSet()
+        self._members: dict[Reference, None] = {}
+        self._is_threaded: bool | None = None
         self.forget()
         _limits.add(self)
 
@@ -70,11 +82,6 @@ class SharedLimit:
         """How many connections are open, or being opened or closed."""
         return self.max_size - self._free
 
-    @property
-    def is_wanted_since(self) -> float:
-        """Since when a pool has wanted a place, monotonic seconds; infinity: none."""
-        return min(self._wants.copy().values(), default=math.inf)
-
     def forget(self) -> None:
         """Begin anew, as a forked child must: nothing of what is open is its own."""
         self._lock = threading.RLock()
@@ -82,13 +89,22 @@ class SharedLimit:
         self._era = object()
         self._free = self.max_size
         self._going = 0
-        self._wants: dict[Reference, float] = {}
-        self._is_settling = False
+        self._wants: dict[Reference, Want] = {}
+        self._settler: object = None  # whoever is settling
         self._is_unsettled = False
 
-    def join(self, member: Member) -> None:
-        """Have a pool give way to others from now on."""
-        self._members.add(member)
+    def join(self, member: Member, *, is_threaded: bool) -> None:
+        """Have a pool give way to others from now on.
+
+        Raises:
+            SettingsError: some of those that share it have threads, and others not.
+        """
+        if self._is_threaded not in (None, is_threaded):
+            raise SettingsError(
+                "shared_limit: is shared by pools with threaded=True and False"
+            )
+        self._is_threaded = is_threaded
+        self._members[weakref.ref(member)] = None
 
     # With the lock of the pool in question held.
 
@@ -101,43 +117,72 @@ class SharedLimit:
                 none is noted, and served later.
         """
         place = Place(self, self._era)
-        others = self._wants.copy()
-        others.pop(pool, None)
-        turn = min(others.values(), default=math.inf)
+        want = Want(math.inf if since is None else since)
+        turn = self._turn_of_others(pool)
         with self._lock:
-            if self._free > 0 and (math.inf if since is None else since) <= turn:
+            if self._free > 0 and want.since <= turn:
                 self._free -= 1
                 place.is_taken = True
                 self._wants.pop(pool, None)
             elif since is not None:
-                self._wants.setdefault(pool, since)
+                self._wants.setdefault(pool, want)
         return place if place.is_taken else None
+
+    def _turn_of_others(self, pool: Reference) -> float:
+        others = self._wants.copy()
+        others.pop(pool, None)
+        return min((want.since for want in others.values()), default=math.inf)
+
+    def is_owed_since(self, pool: Reference) -> float:
+        """Return since when another pool has wanted what one has; infinity: none.
+
+        What is being closed is for who wanted first.
+        """
+        if len(self._wants) - (pool in self._wants) <= self._going:
+            return math.inf
+        return self._turn_of_others(pool)
 
     def forgo(self, pool: Reference) -> None:
         """Want no place any more."""
-        with self._lock:
-            self._wants.pop(pool, None)
+        self._wants.pop(pool, None)
 
     def is_wanted_by(self, pool: Reference) -> bool:
         """Whether a pool wants a place, and has to wait for it."""
         return pool in self._wants
 
+    def is_wanted(self) -> bool:
+        """Whether any pool does."""
+        return bool(self._wants)
+
     # With no lock held.
 
     def settle(self) -> None:
         """Give places to those who want them. Blocks while a connection is closed."""
-        with self._lock:
-            self._is_unsettled = True
-            if self._is_settling:  # by another thread, or further up in this one
-                return
-            self._is_settling = True
+        me = object()
         try:
-            while not self._is_settled():
-                while self._settle_one():
-                    pass
+            with self._lock:
+                self._is_unsettled = True
+                if self._settler is None:
+                    self._settler = me
+            # Else another thread does it, or this one further up.
+            if self._settler is me:
+                while not self._is_settled():
+                    while self._settle_one():
+                        pass
         except BaseException:
-            self._is_settling = False
+            if self._settler is me:
+                self._settler = None
+                self.settle_soon()  # for those who relied on this
             raise
+        finally:
+            if self._settler is me:
+                self._settler = None
+
+    def settle_soon(self) -> None:
+        """Do so in a thread, if there are any."""
+        if self._is_threaded and self._wants:
+            with contextlib.suppress(RuntimeError):  # there can be no more
+                greenlets.start(self.settle)
 
     def _is_settled(self) -> bool:
         """Whether nobody asked since the last look; then this work is over."""
@@ -145,38 +190,49 @@ class SharedLimit:
             is_over = not self._is_unsettled
             self._is_unsettled = False
             if is_over:
-                self._is_settling = False
+                self._settler = None
             return is_over
 
     def _settle_one(self) -> bool:
         """Serve who wants first, or make room for it; False: it has to wait."""
         wants = self._wants.copy()
-        first = min(wants, key=wants.__getitem__, default=None)
+        first = min(wants, key=lambda pool: wants[pool].since, default=None)
         if first is None:
             return False
-        with self._lock:
-            is_free = self._free > 0
-            if is_free:
-                self._wants.pop(first, None)
-            elif len(wants) <= self._going:
-                return False
+        is_free = self._free > 0
+        if not is_free and len(wants) <= self._going:
+            return False
         member = first() if is_free else self._idlest()
         if member is None:
+            if is_free:
+                self._drop(first, wants[first])
             return is_free
         if member.is_at_work():
-            greenlets.start(self.settle)
+            self.settle_soon()
             return False
         if is_free:
-            member.use_room()
+            member.use_room(wants[first].since)
+            self._drop(first, wants[first])
         else:
             member.make_room()
         return True
 
+    def _drop(self, pool: Reference, want: Want) -> None:
+        """Forget a want that was served, unless there is a new one."""
+        with self._lock:
+            if self._wants.get(pool) is want:
+                del self._wants[pool]
+
     def _idlest(self) -> Member | None:
         """Return whose connection has been idle for longest."""
-        idle = {member: member.idle_since() for member in list(self._members)}
-        member = min(idle, key=idle.__getitem__, default=None)
-        return None if member is None or idle[member] == math.inf else member
+        idlest, oldest = None, math.inf
+        for reference in self._members.copy():
+            member = reference()
+            if member is None:
+                self._members.pop(reference, None)
+            elif (since := member.idle_since()) < oldest:
+                idlest, oldest = member, since
+        return idlest
 
 
 class Place:
@@ -202,7 +258,7 @@ class Place:
         """Let nobody make more room for whom this is meant."""
         limit = self._limit
         with limit._lock:  # noqa: SLF001 - a part of it
-            if self.is_taken and not self.is_going:
+            if self.is_taken and not self.is_going and self._era is limit._era:  # noqa: SLF001
                 self.is_going = True
                 limit._going += 1  # noqa: SLF001
 
@@ -216,7 +272,9 @@ class Place:
             self.is_taken = self.is_going = False
 
     def __del__(self) -> None:
-        self.leave()
+        if self.is_taken:
+            self.leave()
+            self._limit.settle_soon()
 
 
 _limits: weakref.WeakSet[SharedLimit] = weakref.WeakSet()

@@ -109,16 +109,19 @@ class Looking(Caring):
     def health(self) -> PoolHealth:
         """Return whether the pool can serve, as far as it knows.
 
-        Does not block and acquires nothing. A pool that was never used begins to
-        open its first connection, so that the next answer is another.
+        Does not block and acquires nothing. A pool that has reached no server begins
+        to open a connection, so that the next answer is another; without threads
+        whoever acquires does.
         """
         with self._lock:
             roster, now = self._roster, monotonic()
             found = PoolHealth.of(roster, now)
-            if roster.is_open and not roster.is_filling:
+            if roster.is_open and not found.read_ready:
                 roster.is_filling = True
-                roster.plan(now)
-        self.act()
+                roster.plan(now, now)
+                roster.meet(now)
+        if self.settings.threaded:  # else whoever acquires next does it
+            self.act()
         return found
 
     def get_stats(self) -> dict[str, int]:

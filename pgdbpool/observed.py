@@ -52,19 +52,19 @@ class Observed(Looking):
         try:
             conn = super().serve(hold, timeout)
         except PoolError as error:
-            for observer in self.observers:
-                observer.acquired(hold, monotonic() - asked, error)
+            self._tell("acquired", hold, monotonic() - asked, error)
             raise
         try:
-            now = hold.began = monotonic()
+            now = monotonic()
             hold.waited = now - asked
             hold.route = hold.request
             if self._traces:
                 hold.stack = stack_of(sys._getframe(1), hold.code)  # noqa: SLF001 - who acquires
                 if now + self._patience < self._upkeep_at:
                     self._come_by(now + self._patience)
-            for observer in self.observers:
-                observer.acquired(hold, hold.waited, None)
+            hold.began = now  # from here on all of it is there
+            if self.observers:
+                self._tell("acquired", hold, hold.waited, None)
         except BaseException:
             self.release(conn, hold, keep=False)
             raise
@@ -72,6 +72,8 @@ class Observed(Looking):
 
     def release(self, conn: PooledConnection, hold: Hold, *, keep: bool = True) -> bool:
         """End a hold, once; see `Releasing.release`."""
+        if self._is_locked_by_me():  # a finalizer's is put off, and comes back here
+            return super().release(conn, hold, keep=keep)
         if not super().release(conn, hold, keep=keep):
             return False
         try:
@@ -87,9 +89,17 @@ class Observed(Looking):
                 held,
                 hold,
             )
-        for observer in self.observers:
-            observer.released(hold, held)
+        if self.observers:
+            self._tell("released", hold, held)
         return True
+
+    def _tell(self, event: str, *what: object) -> None:
+        """Tell all observers; what goes wrong with one is nobody else's trouble."""
+        for observer in self.observers:
+            try:
+                getattr(observer, event)(*what)
+            except Exception:
+                logger.exception("pool %r: %r failed", self.name, observer)
 
     def _measured(self) -> Measured:
         routes = {
@@ -110,14 +120,12 @@ class Observed(Looking):
         super()._take_in(entry, conn, finding, seconds)
         with self._lock:
             self.connects.add(seconds)
-        for observer in self.observers:
-            observer.connected(entry.endpoint, seconds, None)
+        self._tell("connected", entry.endpoint, seconds, None)
 
     def _connect_failed(self, entry: Entry, error: BaseException) -> None:
         seconds = monotonic() - entry.since
         super()._connect_failed(entry, error)
-        for observer in self.observers:
-            observer.connected(entry.endpoint, seconds, error)
+        self._tell("connected", entry.endpoint, seconds, error)
 
     # Leaks.
 
@@ -139,9 +147,10 @@ class Observed(Looking):
         for endpoint in self._roster.endpoints:
             for entry in endpoint.entries:
                 hold = entry.hold
-                if hold is None or hasattr(hold, "is_reported"):
+                began: float | None = getattr(hold, "began", None)
+                if hold is None or began is None or hasattr(hold, "is_reported"):
                     continue
-                ends = getattr(hold, "began", now) + self._patience
+                ends = began + self._patience
                 if ends <= now:
                     hold.is_reported = True
                     found.append((entry, hold))

@@ -71,16 +71,28 @@ class Planner(Census):
         """Have an operator told, without the lock."""
         self.jobs.append(self._acts.warn(text))
 
-    def plan(self, now: float) -> None:
-        """Decide which connects to begin: for waiters, for min_size, as a probe."""
+    def plan(self, now: float, asked: float | None = None) -> None:
+        """Decide which connects to begin: for waiters, for min_size, as a probe.
+
+        Args:
+            now: monotonic seconds.
+            asked: when somebody asked who is not in line; None: nobody did.
+        """
         if not self.is_open:
             return
         demand = self._demand(now)
         hold = self.line[0].hold if self.line else None
-        since = now if hold is None else hold.since
+        since = asked if hold is None else hold.since
         for endpoint in self.endpoints:
             for _ in range(self._wanted(endpoint, demand.get(endpoint, 0), now)):
                 self.open_at(endpoint, now, since)
+
+    def meet(self, now: float) -> None:
+        """Begin a connect to each server that has none and may be tried."""
+        for endpoint in self.endpoints:
+            health = endpoint.health
+            if not endpoint.entries and (not health.failures or health.retry_at <= now):
+                self.open_at(endpoint, now, now)
 
     def grow(self, endpoint: Endpoint, now: float) -> None:
         """Open one more where a hold should have been served, but none was idle.

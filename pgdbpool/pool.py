@@ -53,19 +53,12 @@ class ConnectionPool(Looking):
         SettingsError: a setting is unknown, wrong or contradictory.
     """
 
-    def __new__(cls, *_: object, **given: object) -> "Self":
-        """Return one that is observed, or has no threads, where that is asked for."""
-        more: tuple[type, ...] = ()
-        if given.get("observe") or given.get("leak_warn_after") is not None:
-            more += (Observed,)
-        if not given.get("threaded", True):
-            more += (Threadless,)
-        return object.__new__(_kind(cls, more) if more else cls)
-
     def __init__(
         self, conninfo: str | Sequence[str] = "", **given: "Unpack[SettingsDict]"
     ) -> None:
         settings = Settings.of(conninfo, given)
+        if more := _more(settings):
+            self.__class__ = _kind(type(self), more)
         name = settings.name or f"pool-{next(_numbers)}"
         endpoints, need = endpoints_of(settings, name)
         super().__init__(name, settings, endpoints, need)
@@ -300,6 +293,16 @@ class ConnectionPool(Looking):
         for conn in conns:
             if conn is not None:
                 shut_down(conn)
+
+
+def _more(settings: Settings) -> tuple[type, ...]:
+    """Return what only pools with certain settings need."""
+    more: tuple[type, ...] = ()
+    if settings.observe or settings.leak_warn_after is not None:
+        more += (Observed,)
+    if not settings.threaded:
+        more += (Threadless,)
+    return more
 
 
 @functools.cache

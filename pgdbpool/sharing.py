@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 # of that a thread waits that has other things to do.
 FAREWELL: Final = 1.0
 SHORT_FAREWELL: Final = 0.02
+# So much longer than others wait callers of a pool that has connections, whose next
+# release may serve them: else busy pools would take places from each other for ever.
+PATIENCE: Final = 0.05
 
 
 class SharingRoster(TendedRoster):
@@ -73,6 +76,10 @@ class SharingRoster(TendedRoster):
         self, endpoint: Endpoint, now: float, since: float | None = None
     ) -> Entry | None:
         """Begin a connect if there is a place for it; else it is begun later."""
+        if since is None and endpoint.health.is_down:
+            return None  # no place is for finding out whether it is back
+        if since is not None and self.size():
+            since += PATIENCE
         place = self._limit.take(self._pool, since)
         if place is None:
             if since is not None:
@@ -86,8 +93,17 @@ class SharingRoster(TendedRoster):
     def withdraw(self, hold: Hold) -> None:
         """Take a hold out of the line; nobody in line wants no place."""
         super().withdraw(hold)
-        if not self.line:
+        self._forgo()
+
+    def _forgo(self) -> None:
+        # Who is refused because a server is down wants to know when it is back.
+        if not self.line and not any(e.health.is_down for e in self.endpoints):
             self._limit.forgo(self._pool)
+
+    def _renew(self, endpoint: Endpoint, now: float) -> None:  # noqa: ARG002 - inherited
+        """Close what is outdated: nothing is kept open here for its own sake."""
+        while (outdated := endpoint.outdated()) is not None:
+            self.retire_idle(outdated, endpoint.outdated_as)
 
     def _retry_due(self, endpoint: Endpoint, now: float) -> float:
         # A place is not for finding out whether a server is back that nobody asks for.
@@ -97,11 +113,14 @@ class SharingRoster(TendedRoster):
 
     def give(self, entry: Entry, conn: PooledConnection, now: float) -> None:
         """Pass on what became available, to another pool if it is its turn."""
-        wanted_since = self._limit.is_wanted_since
-        if wanted_since < self._asked_since():
+        if not self._limit.is_wanted():
+            super().give(entry, conn, now)
+            return
+        if self._limit.is_owed_since(self._pool) < self._asked_since():
             entry.expire(Reason.EVICTED)
         super().give(entry, conn, now)
-        if wanted_since < math.inf and entry.state is State.IDLE:
+        self._forgo()
+        if entry.state is State.IDLE:
             self.jobs.append(self._limit.settle)
 
     def _asked_since(self) -> float:
@@ -140,23 +159,26 @@ class SharingRoster(TendedRoster):
         Blocks until then, but not long: where that takes longer, a thread waits.
         """
         line = _line_of(conn)
+        is_over = True  # also if an exception comes
         try:
             close()
-        except BaseException:
-            self._leave(entry, line)
-            raise
-        patience = SHORT_FAREWELL if self.settings.threaded else FAREWELL
-        if line is None or _is_heard_out(line, patience):
-            self._leave(entry, line)
-        else:
-            try:
-                greenlets.start(self._leave_later, entry, line)
-            except RuntimeError:  # the process can have no more threads
+            if line is not None and not self.settings.threaded:
+                _is_heard_out(line, FAREWELL)
+            elif line is not None:
+                is_over = _is_heard_out(line, SHORT_FAREWELL)
+                if not is_over:
+                    greenlets.start(self._leave_later, entry, line)
+        except RuntimeError:  # the process can have no more threads
+            is_over = True
+        finally:
+            if is_over:
                 self._leave(entry, line)
 
     def _leave_later(self, entry: Entry, line: socket.socket) -> None:
-        _is_heard_out(line, FAREWELL)
-        self._leave(entry, line)
+        try:
+            _is_heard_out(line, FAREWELL)
+        finally:
+            self._leave(entry, line)
 
     def _leave(self, entry: Entry, line: socket.socket | None) -> None:
         if line is not None:

@@ -205,12 +205,12 @@ class advancing:  # noqa: N801 - as `guarded`
         psycopg2.OperationalError: none answered in time.
     """
 
-    __slots__ = ("_conn", "_fired", "_limit")
+    __slots__ = ("_conn", "_fired", "_is_over", "_limit")
 
     def __init__(self, conn: driver.connection, limit: float) -> None:
         self._conn = conn
         self._limit = limit
-        self._fired = False
+        self._fired = self._is_over = False
 
     def __enter__(self) -> None:
         self._wait()
@@ -221,8 +221,9 @@ class advancing:  # noqa: N801 - as `guarded`
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        while not watchdog.cancel(self):  # fired on another thread, and set anew
-            pass
+        self._is_over = True
+        watchdog.cancel(self)
+        watchdog.cancel(self)  # what was set anew while that waited for the firing
         if self._fired and isinstance(error, psycopg2.Error):
             raise psycopg2.OperationalError(
                 f"no answer to a connect within {self._limit:g} s"
@@ -232,8 +233,9 @@ class advancing:  # noqa: N801 - as `guarded`
         watchdog.at(watchdog.clock() + self._limit, self, self._fire)
 
     def _fire(self) -> None:
-        self._wait()
-        self._fired = shut_down(self._conn) or self._fired
+        if not self._is_over:
+            self._wait()
+            self._fired = shut_down(self._conn) or self._fired
 
 
 def shut_down(conn: driver.connection) -> bool:

@@ -82,7 +82,12 @@ PURE = [
         'if "service" in params:',
         "a service file is not overruled",
     ),
-    Fault(ENTRY, "if start > instruction:", "if False:", "a hold knows its place"),
+    Fault(
+        "endpoint/stack.py",
+        "if start > instruction:",
+        "if False:",
+        "a hold knows its place",
+    ),
     Fault(
         "endpoint/identity.py",
         "room = LONGEST_NAME - len(suffix)",

@@ -12,56 +12,49 @@ from urllib.parse import quote
 from psycopg2 import extensions as driver
 from psycopg2 import sql
 
-from pgdbpool.endpoint.connection import PooledConnection
 from pgdbpool.endpoint.entry import Hold
 from pgdbpool.histograms import route_of
 
 Query = str | bytes | sql.Composable
 
 
-class CommentingConnection(PooledConnection):
-    """A connection whose cursors say for which route they work."""
+class Commenting(driver.connection):
+    """Makes cursors that say for which route they work.
+
+    It stands below the user's class, which may choose the cursors.
+    """
 
     __slots__ = ()
 
-    def cursor(self, *args: Any, **kwargs: Any) -> Any:
-        """Return a new cursor; see `PooledConnection.cursor`."""
-        names = ("name", "cursor_factory")
-        given = {**dict(zip(names, args, strict=False)), **kwargs}
-        wanted: Any = given.pop("cursor_factory", None) or self.cursor_factory
-        more = args[len(names) :]
-        name = given.pop("name", None)
-        factory = _commenting(wanted or driver.cursor)
-        return super().cursor(name, factory, *more, **given)
-
-
-@functools.cache
-def commenting(base: type[PooledConnection]) -> type[PooledConnection]:
-    """Return a class of connections with comments."""
-    if base is PooledConnection:
-        return CommentingConnection
-    name = f"Commenting{base.__name__}"
-    return type(name, (CommentingConnection, base), {"__slots__": ()})
+    def cursor(
+        self, name: Any = None, cursor_factory: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Return a new cursor, as psycopg2 does."""
+        own: Any = self.cursor_factory
+        wanted = cursor_factory or own or driver.cursor
+        if isinstance(wanted, type):
+            wanted = _commenting(wanted)
+        return super().cursor(name, wanted, *args, **kwargs)
 
 
 @functools.lru_cache(maxsize=100)
 def _commenting(factory: type[driver.cursor]) -> type[driver.cursor]:
     """Return a class of cursors that are told from the user's by nothing else."""
 
-    def execute(self: Any, query: Query, vars: Any = None) -> Any:  # noqa: A002 - psycopg2's name
+    def execute(self: Any, query: Query, vars: Any = None, **more: Any) -> Any:  # noqa: A002 - psycopg2's name
         query = _with_comment(query, self, is_template=vars is not None)
-        return factory.execute(self, query, vars)
+        return factory.execute(self, query, vars, **more)
 
-    def executemany(self: Any, query: Query, vars_list: Any) -> Any:
+    def executemany(self: Any, query: Query, vars_list: Any, **more: Any) -> Any:
         query = _with_comment(query, self, is_template=True)
-        return factory.executemany(self, query, vars_list)
+        return factory.executemany(self, query, vars_list, **more)
 
     methods = {"execute": execute, "executemany": executemany}
     return type(factory.__name__, (factory,), methods)
 
 
 def _with_comment(query: Query, cur: Any, *, is_template: bool) -> Query:
-    hold: Hold | None = cur.connection.hold
+    hold: Hold | None = getattr(cur.connection, "hold", None)
     route = None if hold is None else getattr(hold, "route", None) or hold.request
     if route is None:
         return query

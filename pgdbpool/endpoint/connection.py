@@ -308,22 +308,29 @@ def _keeping_patience(
 def pooled(
     factory: type[driver.connection] | None,
     base: type[PooledConnection] = PooledConnection,
+    *below: type[driver.connection],
 ) -> type[PooledConnection]:
     """Return the class of a pool's connections, given the user's own class.
 
     Args:
         factory: the user's class, if there is one.
         base: ours.
+        *below: what the user's class is to call in the place of psycopg2's.
 
     Raises:
         SettingsError: the two cannot be combined.
     """
     if factory is None or factory is driver.connection:
-        return base
-    if issubclass(factory, base):
-        return factory
+        factory, name = base, base.__name__
+    else:
+        name = f"Pooled{factory.__name__}"
+    bases = (factory,) if issubclass(factory, base) else (base, factory)
+    if len(bases) == 1 and not below:
+        return bases[0]
     try:
-        return type(f"Pooled{factory.__name__}", (base, factory), {})
+        return type(
+            name, (*bases, *below), {"__slots__": ()} if factory is base else {}
+        )
     except TypeError as error:  # as when both have slots
         raise SettingsError(
             f"kwargs: connection_factory: {factory!r} cannot be a base of the pool's "

@@ -16,7 +16,7 @@ import psycopg2
 
 from pgdbpool.auth.cache import SLOWEST_PROVIDER, Credentials
 from pgdbpool.endpoint import identity
-from pgdbpool.endpoint.commenting import commenting
+from pgdbpool.endpoint.commenting import Commenting
 from pgdbpool.endpoint.connection import PooledConnection, pooled
 from pgdbpool.endpoint.entry import Entry
 from pgdbpool.endpoint.gate import gate
@@ -94,7 +94,8 @@ class Endpoint:
         base = CLASSES[settings.via]
         self._connection_class = pooled(
             factories.get("connection_factory"),
-            commenting(base) if settings.sql_comments else base,
+            base,
+            *((Commenting,) if settings.sql_comments else ()),
         )
         self._cursor_factory = factories.get("cursor_factory")
         self._settings = settings

@@ -25,6 +25,7 @@ from pgdbpool import (
     SettingsError,
     SharedLimit,
 )
+from pgdbpool.demo.cluster import Cluster
 from pgdbpool.demo.postgres import EmbeddedPostgres
 from pgdbpool.sharing import FAREWELL
 from tests.asking import ask, held, pid
@@ -352,6 +353,156 @@ def test_without_threads_room_is_made_or_refused_at_once(dsn: str) -> None:
         assert time.monotonic() - began < 5.0
         other.putconn(conn)
         assert held(other) == backend
+
+
+def busy(pools: list[ConnectionPool], threads: int, holds: int) -> None:
+    """Have each pool used by so many threads, so often each."""
+
+    def work(pool: ConnectionPool) -> None:
+        for _ in range(holds):
+            held(pool, lambda conn: ask(conn, "SELECT 1"))
+
+    with ThreadPoolExecutor(threads * len(pools)) as executor:
+        for one in [executor.submit(work, p) for p in pools for _ in range(threads)]:
+            one.result()
+
+
+def test_a_pool_alone_opens_no_more_than_without_a_limit(dsn: str) -> None:
+    """However many of its callers wait."""
+    with pools_of(1, dsn, shared_limit=SharedLimit(4), timeout=30.0) as (pool,):
+        busy([pool], 8, 50)
+        assert pool.get_stats()["connections_num"] <= 4
+        assert not pool.health().saturated
+
+
+def test_busy_pools_do_not_take_places_from_each_other_all_the_time(dsn: str) -> None:
+    """Each goes on with what it has, unless the others wait for longer and longer."""
+    given: dict[str, Any] = {"shared_limit": SharedLimit(4), "timeout": 30.0}
+    with pools_of(2, dsn, **given) as pools:
+        busy(pools, 8, 100)
+        connects = sum(pool.get_stats()["connections_num"] for pool in pools)
+        assert connects < 2 * 8 * 100 / 10
+
+
+def test_pools_are_made_while_others_are_in_use(dsn: str) -> None:
+    """As an application does at a tenant's first request."""
+    limit = SharedLimit(2)
+    is_over = threading.Event()
+
+    def make() -> None:
+        while not is_over.is_set():
+            ConnectionPool(dsn, shared_limit=limit).close()
+
+    with pools_of(3, dsn, shared_limit=limit, timeout=30.0) as pools:
+        maker = threading.Thread(target=make)
+        maker.start()
+        try:
+            busy(pools, 2, 30)
+        finally:
+            is_over.set()
+            maker.join()
+
+
+def test_a_standby_that_is_down_costs_other_tenants_nothing() -> None:
+    """Nobody asks for it, so nobody makes room for finding out."""
+    limit = SharedLimit(3)
+    with Cluster(standbys=1) as cluster:
+        given: dict[str, Any] = {"shared_limit": limit, "timeout": 20.0}
+        with (
+            pools_of(2, cluster.dsn(), **given) as clustered,
+            pools_of(1, cluster.primary.dsn(), **given) as (other,),
+        ):
+            for pool in clustered:
+                held(pool)
+            cluster.standbys[0].kill()
+            for pool in clustered:
+                held(pool)
+            for _ in range(20):
+                conn = other.getconn()
+                began = time.monotonic()
+                other.putconn(conn)
+                assert time.monotonic() - began < 3.0
+                for pool in clustered:
+                    held(pool)
+
+
+def test_a_server_that_is_back_serves_though_the_limit_is_full(
+    dsn: str, private_server: EmbeddedPostgres
+) -> None:
+    """Who was refused has a place made for finding out."""
+    limit = SharedLimit(1)
+    given: dict[str, Any] = {"shared_limit": limit, "timeout": 0.5}
+    is_over = threading.Event()
+    with (
+        pools_of(1, private_server.dsn(), **given) as (lost,),
+        pools_of(1, dsn, shared_limit=limit, timeout=30.0) as (other,),
+    ):
+        held(lost)
+        private_server.stop()
+        until(lambda: refuses(lost))
+        private_server.start()
+
+        def use() -> None:
+            while not is_over.is_set():
+                held(other)
+
+        threads = [threading.Thread(target=use) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        try:
+            until(lambda: not refuses(lost), 20.0)
+        finally:
+            is_over.set()
+            for thread in threads:
+                thread.join()
+
+
+def refuses(pool: ConnectionPool) -> bool:
+    """Return whether a block is refused because the server is down."""
+    try:
+        held(pool)
+    except EndpointDown:
+        return True
+    except PoolExhausted:
+        return False
+    return False
+
+
+def test_a_pool_that_keeps_nothing_open_becomes_ready(dsn: str) -> None:
+    """When it is asked, though it was never used."""
+    with pools_of(1, dsn, shared_limit=SharedLimit(1)) as (pool,):
+        until(lambda: pool.health().write_ready)
+
+
+def test_new_credentials_replace_what_is_idle(dsn: str) -> None:
+    """By closing it: nothing is kept open for its own sake."""
+    with pools_of(1, dsn, shared_limit=SharedLimit(2)) as (pool,):
+        backend = held(pool)
+        pool.rotate()
+        until(lambda: pool.get_stats()["pool_size"] == 0)
+        assert held(pool) != backend
+
+
+def test_a_pool_that_is_dropped_in_use_makes_room_for_who_waits(dsn: str) -> None:
+    """As soon as its connection is collected."""
+    limit = SharedLimit(1)
+    with pools_of(1, dsn, shared_limit=limit, timeout=30.0) as (other,):
+        gone: Any = ConnectionPool(dsn, shared_limit=limit)
+        conn: Any = gone.getconn()
+        with ThreadPoolExecutor(1) as executor:
+            waiting = executor.submit(held, other)
+            until(lambda: other.get_stats()["requests_waiting"] == 1)
+            del gone, conn
+            gc.collect()
+            assert waiting.result(20.0)
+
+
+def test_pools_with_and_without_threads_share_no_limit(dsn: str) -> None:
+    """A thread of the one would work on the other, which has no lock."""
+    limit = SharedLimit(2)
+    ConnectionPool(dsn, shared_limit=limit).close()
+    with pytest.raises(SettingsError, match="threaded=True and False"):
+        ConnectionPool(dsn, shared_limit=limit, threaded=False)
 
 
 def test_min_size_contradicts_it(dsn: str) -> None:

@@ -5,7 +5,12 @@ from typing import Any
 import pytest
 from psycopg2 import sql
 from psycopg2.extensions import connection, make_dsn
-from psycopg2.extras import DictCursor, execute_values
+from psycopg2.extras import (
+    DictConnection,
+    DictCursor,
+    RealDictConnection,
+    execute_values,
+)
 
 from pgdbpool import ConnectionPool
 from pgdbpool.demo.postgres import EmbeddedPostgres
@@ -78,6 +83,24 @@ def test_cursors_of_every_kind_tell_it(embedded: EmbeddedPostgres) -> None:
     assert said[0] == f"SELECT 7 AS seven {ROUTE}"
     assert said[1].endswith(f"FOR SELECT 8 {ROUTE}")
     assert said[-1].endswith(f"v {ROUTE}")
+
+
+@pytest.mark.parametrize(
+    ("factory", "row"),
+    [(DictConnection, [1]), (RealDictConnection, {"one": 1})],
+)
+def test_a_connection_that_chooses_its_cursors_does_so(
+    embedded: EmbeddedPostgres, factory: type, row: object
+) -> None:
+    """As those of psycopg2.extras."""
+
+    def act(conn: connection) -> None:
+        with conn.cursor() as cur:
+            cur.execute("SELECT 1 AS one")
+            assert cur.fetchone() == row
+
+    said = said_by(embedded, act, kwargs={"connection_factory": factory})
+    assert said == [f"SELECT 1 AS one {ROUTE}"]
 
 
 def test_the_cursor_of_the_pool_is_kept(embedded: EmbeddedPostgres) -> None:

@@ -3,6 +3,7 @@
 import gc
 import math
 import threading
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -23,13 +24,13 @@ class Played:
 
     def __init__(self, limit: SharedLimit) -> None:
         self._limit = limit
-        self.me: Reference = lambda: self
+        self.me: Reference = weakref.ref(self)
         self.places: list[Place] = []
         self.idle: list[float] = []
         self.wishes: list[float] = []
         self.is_busy = False
         self.closing: Callable[[Place], None] = self.see_off
-        limit.join(self)
+        limit.join(self, is_threaded=True)
 
     def open(self) -> bool:
         """Open one that nobody needs."""
@@ -41,10 +42,10 @@ class Played:
     def wish(self, since: float) -> None:
         """Need one more."""
         self.wishes.append(since)
-        self.use_room()
+        self.use_room(since)
         self._limit.settle()
 
-    def use_room(self) -> None:
+    def use_room(self, _since: float) -> None:
         """Open for who waits."""
         while self.wishes:
             place = self._limit.take(self.me, self.wishes[0])
@@ -144,7 +145,8 @@ def test_who_finds_nothing_idle_is_served_by_the_next_that_is(
     assert one.open()
     assert one.open()
     other.wish(5.0)
-    assert limit.is_wanted_since == 5.0
+    assert limit.is_owed_since(one.me) == 5.0
+    assert limit.is_owed_since(other.me) == math.inf
     assert limit.is_wanted_by(other.me)
     assert not limit.is_wanted_by(one.me)
 
@@ -152,7 +154,7 @@ def test_who_finds_nothing_idle_is_served_by_the_next_that_is(
     limit.settle()
 
     assert (len(one.places), len(other.places)) == (1, 1)
-    assert limit.is_wanted_since == math.inf
+    assert not limit.is_wanted()
 
 
 def test_who_asked_first_is_served_first(limit: SharedLimit, one: Played) -> None:
@@ -291,4 +293,4 @@ def test_a_forked_child_begins_anew(limit: SharedLimit, one: Played) -> None:
     one.places.pop().leave()
 
     assert limit.size == 0
-    assert limit.is_wanted_since == math.inf
+    assert not limit.is_wanted()
