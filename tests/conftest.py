@@ -18,7 +18,7 @@ from tests.observer import backends, observe
 from tests.templates import templates
 from tests.waiting import until
 
-FOLDERS = ("unit", "integration", "chaos")
+FOLDERS = ("unit", "integration", "chaos", "browser")
 TESTS = Path(__file__).parent
 
 _left_out = pytest.StashKey[int]()

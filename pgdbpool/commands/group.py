@@ -30,10 +30,17 @@ def _settings() -> click.Command:
     return settings
 
 
+def _top() -> click.Command:
+    from pgdbpool.commands.top import top  # noqa: PLC0415 - needs rich
+
+    return top
+
+
 _COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "check": _check,
     "demo": _demo,
     "settings": _settings,
+    "top": _top,
 }
 
 

@@ -11,11 +11,13 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.exceptions import BadRequest, HTTPException, NotFound
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
 from pgdbpool.errors import CommitUnknown
 from pgdbpool.pool import ConnectionPool
+from pgdbpool.status import StatusApp
 from pgdbpool.wsgi import PoolMiddleware
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     Headers = list[tuple[str, str]]
 
 DSN_VARIABLE = "PGDBPOOL_CONNINFO"
+STATUS = "/_pgdbpool"
 # To a standby where there is one; no POST of the shop would be a good one.
 READ_METHODS = ("GET", "HEAD")
 LONGEST_SLEEP = 10.0
@@ -89,9 +92,12 @@ def make_application() -> WSGIApplication:
 
     The pool's size is left to `pgdbpool.gunicorn`.
     """
-    pool = ConnectionPool(os.environ[DSN_VARIABLE], name="shop")
+    pool = ConnectionPool(os.environ[DSN_VARIABLE], name="shop", observe=True)
     read_methods = READ_METHODS if pool.endpoints[1:] else ()
-    return tell_unknown_outcome(PoolMiddleware(shop, pool, read_methods=read_methods))
+    wrapped = PoolMiddleware(shop, pool, read_methods=read_methods)
+    return DispatcherMiddleware(
+        tell_unknown_outcome(wrapped), {STATUS: StatusApp(pool)}
+    )
 
 
 def tell_unknown_outcome(app: WSGIApplication) -> WSGIApplication:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import psycopg2
 
+from pgdbpool.demo.app import STATUS
 from pgdbpool.demo.database import Database
 from pgdbpool.demo.driver import Driver
 from pgdbpool.demo.errors import DemoError
@@ -242,6 +243,7 @@ def _to_try(server: Server) -> list[tuple[str, str]]:
         (f"curl -d customer=7 -d article=3 -d quantity=2 {here}/orders", ""),
         (f"curl -s {here}/orders.csv | wc -l", "all of them, streamed"),
         (f"curl {here}/pool", "a worker's pool"),
+        (f"{here}{STATUS}/", "all pools live, for a browser"),
     ]
 
 

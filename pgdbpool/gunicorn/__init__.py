@@ -11,6 +11,7 @@ or, where hooks of your own stand there already, call ours from them:
 from pgdbpool.gunicorn.hooks import (
     child_exit,
     nworkers_changed,
+    on_exit,
     on_starting,
     post_fork,
     post_worker_init,
@@ -22,6 +23,7 @@ from pgdbpool.gunicorn.hooks import (
 __all__ = [
     "child_exit",
     "nworkers_changed",
+    "on_exit",
     "on_starting",
     "post_fork",
     "post_worker_init",

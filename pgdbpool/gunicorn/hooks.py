@@ -13,6 +13,7 @@
 * ``worker_exit`` closes them.
 * ``child_exit`` has the reaper end what the worker left on the server.
 * ``nworkers_changed`` warns that running workers keep their share.
+* ``on_exit`` removes what the workers' status pages asked each other through.
 
 None blocks the arbiter for more than a second, and none raises, but for a
 budget that cannot work. Hooks of your own call ours with the same arguments.
@@ -27,7 +28,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec
 
-from pgdbpool import greenlets
+from pgdbpool import greenlets, peers
 from pgdbpool import pool as pools
 from pgdbpool.endpoint import identity
 from pgdbpool.errors import SettingsError
@@ -51,7 +52,7 @@ _service = Service()
 _member: Member | None = None
 
 
-def _quiet(hook: Callable[P, None]) -> Callable[P, None]:
+def quiet(hook: Callable[P, None]) -> Callable[P, None]:
     """Return ``hook`` made harmless: what fails in it is logged."""
 
     @functools.wraps(hook)
@@ -65,13 +66,13 @@ def _quiet(hook: Callable[P, None]) -> Callable[P, None]:
     return harmless
 
 
-@_quiet
+@quiet
 def on_starting(server: Arbiter) -> None:
     """Refuse to start with a budget that cannot work."""
     _limits_or_exit(server)
 
 
-@_quiet
+@quiet
 def when_ready(server: Arbiter) -> None:
     """Say whether all connections of all workers fit the server."""
     deadline = time.monotonic() + ARBITER_SECONDS
@@ -81,7 +82,7 @@ def when_ready(server: Arbiter) -> None:
     _service.check(server.log, limits, deadline)
 
 
-@_quiet
+@quiet
 def nworkers_changed(server: Arbiter, new_value: int, old_value: int | None) -> None:
     """Warn that the workers that run keep the share they have."""
     if old_value is not None and new_value > old_value and _has_budget():
@@ -93,14 +94,14 @@ def nworkers_changed(server: Arbiter, new_value: int, old_value: int | None) -> 
         )
 
 
-@_quiet
+@quiet
 def pre_fork(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001 - gunicorn's
     """Let the arbiter hold no connection, and have a reaper."""
     _service.pipe.start(server.cfg)
     _retire_idle()
 
 
-@_quiet
+@quiet
 def post_fork(server: Arbiter, worker: Worker) -> None:
     """Name the worker and bound its pools, before the application loads."""
     global _member  # noqa: PLW0603 - a worker is a process
@@ -116,12 +117,13 @@ def post_fork(server: Arbiter, worker: Worker) -> None:
     _member.adopt()
 
 
-@_quiet
+@quiet
 def post_worker_init(worker: Worker) -> None:
     """Warm the worker's pools, and go on if the database is down."""
     if _member is None:
         worker.log.warning("pgdbpool: the hook post_fork is missing, see its manual")
         return
+    peers.join()
     greenlets.warn(worker.log.warning)
     _member.adopt()
     seconds = min(WARM_SECONDS, worker.cfg.timeout / 3 or WARM_SECONDS)
@@ -130,20 +132,29 @@ def post_worker_init(worker: Worker) -> None:
         _member.check()
 
 
-@_quiet
+@quiet
 def worker_exit(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001 - gunicorn's
     """Close the worker's pools."""
     if worker.pid != os.getpid():
         # gunicorn calls this one in the arbiter when it finds a worker vanished.
         _service.pipe.tell(gone=_service.token(worker))
-    elif _member is not None:
+        return
+    peers.leave()
+    if _member is not None:
         _member.close(time.monotonic() + CLOSE_SECONDS)
 
 
-@_quiet
+@quiet
 def child_exit(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001 - gunicorn's
     """Have the reaper end what the worker left on the server."""
+    peers.forget(peers.name_of(worker.age, worker.pid))
     _service.pipe.tell(gone=_service.token(worker))
+
+
+@quiet
+def on_exit(server: Arbiter) -> None:  # noqa: ARG001 - gunicorn's
+    """Remove what workers listened on, whichever way they ended."""
+    peers.remove()
 
 
 def _limits_or_exit(server: Arbiter) -> Limits:

@@ -1,0 +1,149 @@
+"""Who may look: this machine alone, or who has the token."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+from typing import TYPE_CHECKING, Final
+
+from werkzeug.exceptions import Forbidden
+from werkzeug.http import parse_cookie
+
+from pgdbpool.errors import SettingsError
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Request, Response
+
+COOKIE: Final = "pgdbpool_status"
+# How long a browser stays logged in, seconds.
+MAX_AGE: Final = 12 * 3600
+
+# What a proxy adds. Their values can be forged, and so can decide nothing.
+PROXY_HEADERS: Final = (
+    "CF-Connecting-IP",
+    "Client-IP",
+    "Fastly-Client-IP",
+    "Forwarded",
+    "True-Client-IP",
+    "Via",
+    "X-Client-IP",
+    "X-Cluster-Client-IP",
+    "X-Forwarded",
+    "X-Forwarded-By",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Port",
+    "X-Forwarded-Prefix",
+    "X-Forwarded-Proto",
+    "X-Forwarded-Server",
+    "X-Original-Forwarded-For",
+    "X-Real-IP",
+)
+
+
+def check_is_local(request: Request) -> None:
+    """Refuse a request that did not come from this machine, as far as it shows.
+
+    What a proxy of this machine passes on comes from a loopback address too. It gives
+    itself away by a header, or by the name that the client asked for, which also keeps
+    out the pages of others, whose names can be made to lead here (DNS rebinding).
+
+    Raises:
+        Forbidden: it came from elsewhere, or may have.
+    """
+    if not is_loopback(request.remote_addr or ""):
+        raise Forbidden(
+            "without a token this page is for the machine itself: "
+            "StatusApp(pool, token=...) opens it to who has the token"
+        )
+    passed_on = [name for name in PROXY_HEADERS if name in request.headers]
+    if passed_on:
+        raise Forbidden(
+            f"{passed_on[0]} says that a proxy passed this on; behind a proxy the "
+            "page needs a token: StatusApp(pool, token=...)"
+        )
+    if not is_local_name(request.headers.get("Host", "")):
+        raise Forbidden(
+            "without a token this page answers to localhost and loopback addresses "
+            "only: StatusApp(pool, token=...)"
+        )
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address is of the machine itself."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    mapped = getattr(found, "ipv4_mapped", None)
+    return bool((mapped or found).is_loopback)
+
+
+def is_local_name(host: str) -> bool:
+    """Whether a Host header, with or without a port, names the machine itself."""
+    name = host
+    if not host.endswith("]"):
+        head, colon, port = host.rpartition(":")
+        if colon and port.isdecimal():
+            name = head
+    name = name.strip("[]").rstrip(".").lower()
+    return name == "localhost" or name.endswith(".localhost") or is_loopback(name)
+
+
+class Token:
+    """A secret that opens the page: in a header for programs, in a form for people.
+
+    Args:
+        token: the secret.
+
+    Raises:
+        SettingsError: it is empty, or no text.
+        ImportError: itsdangerous is missing; the message says how to install it.
+    """
+
+    def __init__(self, token: object) -> None:
+        if not (isinstance(token, str) and token.strip()):
+            raise SettingsError("token: must be a text that is not empty")
+        self._token = token.strip().encode()
+        key = hashlib.sha256(b"pgdbpool.status " + self._token).digest()
+        try:
+            from itsdangerous import TimestampSigner  # noqa: PLC0415 - an extra
+        except ImportError as error:
+            raise ImportError(
+                "the status page needs itsdangerous: pip install 'pgdbpool[status]'"
+            ) from error
+        self._signer = TimestampSigner(
+            key, salt=COOKIE, key_derivation="hmac", digest_method=hashlib.sha256
+        )
+
+    def is_right(self, given: bytes) -> bool:
+        """Whether it is the token; takes as long for each wrong one."""
+        return hmac.compare_digest(
+            hashlib.sha256(given).digest(), hashlib.sha256(self._token).digest()
+        )
+
+    def opens(self, request: Request) -> bool:
+        """Whether a request brings the token, or the cookie of who had it."""
+        header = request.headers.get("Authorization", "")
+        scheme, _, given = header.partition(" ")
+        if scheme.lower() == "bearer":
+            return self.is_right(given.strip().encode("latin-1", "replace"))
+        # Werkzeug takes UTF-8, and raises for what others put there. Ours is ASCII.
+        header = request.headers.get("Cookie", "").encode("ascii", "replace").decode()
+        return any(
+            self._signer.validate(signed, max_age=MAX_AGE)
+            for signed in parse_cookie(header).getlist(COOKIE)
+        )
+
+    def remember(self, request: Request, response: Response) -> None:
+        """Make the browser bring a cookie, for this page only."""
+        response.set_cookie(
+            COOKIE,
+            self._signer.sign("in").decode(),
+            max_age=MAX_AGE,
+            path=request.root_path + "/",
+            secure=request.is_secure,
+            httponly=True,
+            samesite="Strict",
+        )

@@ -1,0 +1,1 @@
+"""The status page in a terminal: where it comes from, and how it looks there."""
