@@ -44,7 +44,7 @@ SINGLETON: Final = (*TELLING, "DB_PORT", "IDENTITY_ENABLED")
 SINGLETONS_SIZES: Final = {"min_size": "DB_MIN_CONN", "max_size": "DB_MAX_CONN"}
 # Not of a pool, but of what is around it: gunicorn's hooks, the demo, our own tests.
 TOTAL: Final = "PGDBPOOL_TOTAL"
-OTHERS: Final = ("PGDBPOOL_DEMO_", "PGDBPOOL_TEST_")
+OTHERS: Final = ("PGDBPOOL_DEMO_", "PGDBPOOL_STATUS_", "PGDBPOOL_TEST_")
 # What a setting is called elsewhere, too far from our name for difflib.
 SYNONYMS: Final = {
     "DSN": "conninfo",
