@@ -169,10 +169,10 @@ class SharedLimit:
                 while not self._is_settled():
                     while self._settle_one():
                         pass
-        except BaseException:
-            if self._settler is me:
-                self._settler = None
-                self.settle_soon()  # for those who relied on this
+        except BaseException as error:
+            if self._settler is me and not isinstance(error, Exception):
+                self._settler = None  # it is from outside, and others relied on this
+                self.settle_soon()
             raise
         finally:
             if self._settler is me:

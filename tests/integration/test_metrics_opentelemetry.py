@@ -1,0 +1,250 @@
+"""OpenTelemetry is told exactly the figures of what has happened."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+from psycopg2.extensions import connection
+
+from pgdbpool import ConnectionPool, EndpointDown, PoolExhausted
+from pgdbpool.demo.postgres import HOST, free_port
+from pgdbpool.histograms import BOUNDS
+from pgdbpool.metrics.opentelemetry import OpenTelemetryMetrics
+from tests.metering import (
+    EXHAUSTED,
+    NAME,
+    OPENED,
+    SERVED,
+    TURNED_AWAY,
+    WAITED,
+    hold,
+    metered,
+    one_waits,
+    play,
+)
+from tests.waiting import until
+
+pytestmark = pytest.mark.direct("it counts the sessions of the server itself")
+
+PREFIX = "db.client.connection."
+# Of the semantic conventions, "Connection pools".
+UNITS = {
+    "count": "{connection}",
+    "idle.max": "{connection}",
+    "idle.min": "{connection}",
+    "max": "{connection}",
+    "pending_requests": "{request}",
+    "timeouts": "{timeout}",
+    "create_time": "s",
+    "wait_time": "s",
+    "use_time": "s",
+}
+STATE = f"{PREFIX}state"
+
+
+class Telemetry:
+    """Exporters that keep what they are told."""
+
+    def __init__(self) -> None:
+        self._reader = InMemoryMetricReader()
+        self._exporter = InMemorySpanExporter()
+        self.meters = MeterProvider([self._reader])
+        self.tracers = TracerProvider()
+        self.tracers.add_span_processor(SimpleSpanProcessor(self._exporter))
+
+    def watch(self, pool: ConnectionPool, **given: float) -> None:
+        """Tell of a pool."""
+        self.metrics = OpenTelemetryMetrics(
+            pool, meter_provider=self.meters, tracer_provider=self.tracers, **given
+        )
+
+    def instruments(self) -> dict[str, Any]:
+        """Return what there is by now, by the last part of its name."""
+        data = self._reader.get_metrics_data()
+        (resource,) = data.resource_metrics
+        (scope,) = resource.scope_metrics
+        assert scope.scope.name == "pgdbpool"
+        return {one.name.removeprefix(PREFIX): one for one in scope.metrics}
+
+    def points(self, name: str) -> list[Any]:
+        """Return the points of an instrument, all of the one pool."""
+        points = list(self.instruments()[name].data.data_points)
+        for point in points:
+            assert point.attributes[f"{PREFIX}pool.name"] == NAME
+        return points
+
+    def value(self, name: str, state: str | None = None) -> float:
+        """Return the value of an instrument."""
+        (found,) = [
+            point.value
+            for point in self.points(name)
+            if point.attributes.get(STATE) == state
+        ]
+        return float(found)
+
+    def spans(self, name: str) -> list[ReadableSpan]:
+        """Return the finished spans of that name."""
+        return [
+            span
+            for span in self._exporter.get_finished_spans()
+            if span.name == f"pgdbpool {name}"
+        ]
+
+
+@pytest.fixture
+def telemetry() -> Iterator[Telemetry]:
+    """Give exporters to look at."""
+    telemetry = Telemetry()
+    yield telemetry
+    telemetry.meters.shutdown()
+    telemetry.tracers.shutdown()
+
+
+@pytest.fixture
+def pool(dsn: str) -> Iterator[ConnectionPool]:
+    """Give the pool of the scenario."""
+    with contextlib.closing(metered(dsn)) as pool:  # opened when it is first used
+        yield pool
+
+
+def test_the_instruments_give_the_figures_of_the_scenario(
+    telemetry: Telemetry, pool: ConnectionPool, admin: connection
+) -> None:
+    """All nine, each exactly, by the names and units of the conventions."""
+    telemetry.watch(pool)
+    play(pool, admin)
+
+    units = {name: one.unit for name, one in telemetry.instruments().items()}
+    assert units == UNITS
+    # Who waits for a connect may be served before it is told of.
+    until(lambda: telemetry.points("create_time")[0].count == OPENED)
+    (waited,) = telemetry.points("wait_time")
+    (used,) = telemetry.points("use_time")
+    assert (waited.count, used.count) == (SERVED, SERVED)
+    assert waited.sum >= WAITED
+    assert waited.explicit_bounds == BOUNDS
+    assert telemetry.value("timeouts") == EXHAUSTED
+    assert telemetry.value("count", "idle") == 1
+    assert telemetry.value("count", "used") == 0
+    assert telemetry.value("max") == telemetry.value("idle.max") == 1
+    assert telemetry.value("idle.min") == 1
+    assert telemetry.value("pending_requests") == 0
+
+
+def test_states_are_told_as_they_are_when_asked(
+    telemetry: Telemetry, pool: ConnectionPool
+) -> None:
+    """Who holds and who waits; and a closed pool has nothing."""
+    telemetry.watch(pool)
+    with one_waits(pool):
+        assert telemetry.value("count", "used") == 1
+        assert telemetry.value("count", "idle") == 0
+        assert telemetry.value("pending_requests") == 1
+    pool.close()
+    assert telemetry.value("count", "idle") == 0
+    assert telemetry.value("max") == 0
+
+
+def test_a_wait_is_a_span_of_the_trace_that_waits(
+    telemetry: Telemetry, pool: ConnectionPool
+) -> None:
+    """As long as the wait, which a time-out ended, and with the error."""
+    telemetry.watch(pool)
+    conn = pool.getconn()
+    tracer = telemetry.tracers.get_tracer("test")
+    with tracer.start_as_current_span("request") as request:
+        with pytest.raises(PoolExhausted) as raised:
+            pool.getconn(timeout=WAITED)
+        parent = request.get_span_context()
+    pool.putconn(conn)
+
+    *_, span = telemetry.spans("wait")
+    assert span.parent is not None
+    assert span.parent.span_id == parent.span_id
+    assert span.kind is SpanKind.INTERNAL
+    assert span.start_time is not None
+    assert span.end_time is not None
+    assert span.end_time - span.start_time >= WAITED * 1e9
+    assert span.status.status_code is StatusCode.ERROR
+    assert span.attributes is not None
+    assert span.attributes["error.type"] == "PoolExhausted"
+    (event,) = span.events
+    assert event.attributes is not None
+    assert event.attributes["exception.message"] == str(raised.value)
+
+
+def test_only_waits_that_last_are_spans(
+    telemetry: Telemetry, pool: ConnectionPool
+) -> None:
+    """The first waits for its connect; who finds one idle makes none."""
+    telemetry.watch(pool, spans_from=10.0)
+    hold(pool)
+    hold(pool)
+    assert telemetry.spans("wait") == []
+
+
+def test_each_wait_is_a_span_where_that_is_asked_for(
+    telemetry: Telemetry, pool: ConnectionPool
+) -> None:
+    """With zero."""
+    telemetry.watch(pool, spans_from=0.0)
+    hold(pool)
+    hold(pool)
+    assert len(telemetry.spans("wait")) == 2
+
+
+def test_a_connect_is_a_span_with_its_server(
+    telemetry: Telemetry, pool: ConnectionPool
+) -> None:
+    """Without a parent, because it runs in a thread of its own."""
+    telemetry.watch(pool)
+    with telemetry.tracers.get_tracer("test").start_as_current_span("request"):
+        hold(pool)
+    (span,) = until(lambda: telemetry.spans("connect"))
+    host, _, port = pool.endpoints[0].name.rpartition(":")
+    assert span.parent is None
+    assert span.kind is SpanKind.CLIENT
+    assert span.status.status_code is StatusCode.UNSET
+    assert span.attributes == {
+        "db.system.name": "postgresql",
+        f"{PREFIX}pool.name": NAME,
+        "server.address": host,
+        "server.port": int(port),
+    }
+
+
+def test_a_connect_that_fails_is_a_span_with_its_error(telemetry: Telemetry) -> None:
+    """And no time of a connection; the refused acquire counts as one more time-out."""
+    nowhere = f"host={HOST} port={free_port()}"
+    with contextlib.closing(metered(nowhere, grace=0.0)) as pool:
+        telemetry.watch(pool)
+        with pytest.raises(EndpointDown):
+            pool.getconn(timeout=5.0)
+    span = until(lambda: telemetry.spans("connect"))[0]
+    assert span.status.status_code is StatusCode.ERROR
+    assert span.attributes is not None
+    assert span.attributes["error.type"] == "OperationalError"
+    assert "create_time" not in telemetry.instruments()
+    assert telemetry.value("timeouts") == 1
+
+
+def test_what_is_turned_away_is_no_timeout(
+    telemetry: Telemetry, pool: ConnectionPool, admin: connection
+) -> None:
+    """Its span has the error all the same."""
+    telemetry.watch(pool)
+    play(pool, admin)
+    errors = [
+        span.attributes["error.type"]
+        for span in telemetry.spans("wait")
+        if span.attributes is not None and "error.type" in span.attributes
+    ]
+    assert errors.count("TooManyRequests") == TURNED_AWAY
+    assert errors.count("PoolExhausted") == EXHAUSTED

@@ -1,0 +1,294 @@
+"""What metrics take and refuse, and what they need, without a server."""
+
+import gc
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from pgdbpool import ConnectionPool, SettingsError
+from pgdbpool.metrics import tally as tallies
+from pgdbpool.metrics.figures import METRICS
+from pgdbpool.metrics.opentelemetry import OpenTelemetryMetrics
+from pgdbpool.metrics.prometheus import PrometheusMetrics
+from pgdbpool.metrics.tally import Tally
+from tests.documentation import ROOT, table
+
+DASHBOARD = ROOT / "examples" / "grafana" / "pgdbpool.json"
+LIBRARIES = {
+    "prometheus": ("prometheus_client", "prometheus-client", "prometheus"),
+    "opentelemetry": ("opentelemetry", "opentelemetry-api", "otel"),
+}
+Make = Callable[..., Any]
+
+
+def make_pool(name: str, **given: Any) -> ConnectionPool:  # noqa: ANN401 - settings
+    """Return a pool that connects to nothing."""
+    return ConnectionPool("host=127.0.0.1", name=name, **{"observe": True, **given})
+
+
+def with_prometheus(*pools: object, **given: Any) -> PrometheusMetrics:  # noqa: ANN401 - whatever is tried
+    """Return metrics in a registry of their own."""
+    return PrometheusMetrics(*pools, **{"registry": CollectorRegistry(), **given})
+
+
+@pytest.fixture(params=[with_prometheus, OpenTelemetryMetrics])
+def make(request: pytest.FixtureRequest) -> Make:
+    """Give what makes metrics, of the one kind and of the other."""
+    made: Make = request.param
+    return made
+
+
+def test_a_pool_that_does_not_observe_is_refused(make: Make) -> None:
+    """The error names the pool and the setting."""
+    with pytest.raises(SettingsError, match=r"'blind' measures .* observe=True"):
+        make(make_pool("blind", observe=False))
+
+
+def test_a_pool_that_warns_of_leaks_observes_too(make: Make) -> None:
+    """It has all that is needed."""
+    pool = make_pool("leaky", observe=False, leak_warn_after=5.0)
+    make(pool)
+    assert len(pool.observers) == 1
+
+
+def test_what_is_no_pool_is_refused(make: Make) -> None:
+    """Also something that looks like one."""
+    with pytest.raises(SettingsError, match="'x' is not a ConnectionPool"):
+        make("x")
+
+
+def test_two_pools_of_one_name_are_refused(make: Make) -> None:
+    """At once or later; then none of those given is watched."""
+    first, second, third = make_pool("a"), make_pool("a"), make_pool("b")
+    with pytest.raises(SettingsError, match="two pools are named 'a'"):
+        make(third, first, second)
+    assert [pool.observers for pool in (first, second, third)] == [()] * 3
+    metrics = make(first)
+    with pytest.raises(SettingsError, match="two pools are named 'a'"):
+        metrics.add(third, second)
+    assert third.observers == ()
+    metrics.add(third)
+    assert len(third.observers) == 1
+
+
+def test_a_pool_that_is_given_twice_is_refused(make: Make) -> None:
+    """It would be counted twice."""
+    pool = make_pool("a")
+    with pytest.raises(SettingsError, match="'a' is given twice"):
+        make(pool, pool)
+
+
+def test_a_name_is_free_again_when_its_pool_is_gone(make: Make) -> None:
+    """Metrics do not keep a pool alive."""
+    pool = make_pool("tenant")
+    metrics = make(pool)
+    del pool
+    gc.collect()
+    again = make_pool("tenant")
+    metrics.add(again)
+    assert len(again.observers) == 1
+
+
+def test_a_name_is_free_again_when_its_pool_is_closed() -> None:
+    """The new pool takes the place of the old one in a scrape."""
+    old, new = make_pool("tenant", max_size=3), make_pool("tenant", max_size=5)
+    registry = CollectorRegistry()
+    metrics = PrometheusMetrics(old, registry=registry)
+    old.close()
+    assert 'pgdbpool_max_connections{pool="tenant"} 0.0' in scraped(registry)
+    metrics.add(new)
+    assert 'pgdbpool_max_connections{pool="tenant"} 5.0' in scraped(registry)
+
+
+def scraped(registry: CollectorRegistry) -> list[str]:
+    """Return the lines of a scrape, of which no two tell of the same."""
+    lines = generate_latest(registry).decode().splitlines()
+    series = [line.rpartition(" ")[0] for line in lines if not line.startswith("#")]
+    assert len(set(series)) == len(series)
+    return lines
+
+
+@pytest.mark.parametrize("namespace", ["", "1st", "a-b", "a b", None, "pool\n"])
+def test_a_namespace_must_be_the_beginning_of_a_name(namespace: object) -> None:
+    """Prometheus would refuse the whole scrape."""
+    with pytest.raises(SettingsError, match="namespace: "):
+        with_prometheus(namespace=namespace)
+
+
+def test_a_registry_must_be_one() -> None:
+    """It is said at once."""
+    with pytest.raises(SettingsError, match="registry: 5 is not"):
+        PrometheusMetrics(registry=5)  # type: ignore[arg-type, unused-ignore]
+
+
+def test_a_registry_has_the_metrics_once() -> None:
+    """Unless they have another namespace."""
+    registry = CollectorRegistry()
+    PrometheusMetrics(make_pool("a"), registry=registry)
+    with pytest.raises(ValueError, match="Duplicated timeseries"):
+        PrometheusMetrics(make_pool("b"), registry=registry)
+    pool = make_pool("c")
+    PrometheusMetrics(pool, registry=registry, namespace="other")
+    assert 'other_waiting{pool="c"} 0.0' in generate_latest(registry).decode()
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), "1", None])
+def test_spans_begin_at_a_number_of_seconds(seconds: object) -> None:
+    """Zero or more."""
+    with pytest.raises(SettingsError, match="spans_from: "):
+        OpenTelemetryMetrics(spans_from=seconds)  # type: ignore[arg-type, unused-ignore]
+
+
+def test_the_directory_must_be_set_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """prometheus_client looks at it when it is imported, and never again."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/nowhere")
+    with pytest.raises(SettingsError, match="was set after prometheus_client"):
+        with_prometheus()
+
+
+def test_endpoints_without_end_have_series_with_an_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those that come too late share one."""
+    monkeypatch.setattr(tallies, "MOST_ENDPOINTS", 2)
+    tally, (endpoint,) = Tally(), make_pool("a")._roster.endpoints
+    for number in range(5):
+        endpoint.name = f"db{number}:5432"
+        tally.connected(endpoint, 0.5, None)
+        tally.connected(endpoint, 0.5, OSError())
+    found = {
+        name: (sum(timings.counts), failed)
+        for name, (timings, failed) in tally.connects().items()
+    }
+    assert found == {"db0:5432": (1, 1), "db1:5432": (1, 1), "(other)": (3, 3)}
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_without_the_library_it_is_said_what_to_install(name: str) -> None:
+    """In one line; and pgdbpool itself does without."""
+    module, library, extra = LIBRARIES[name]
+    program = (
+        f"import sys; sys.modules[{module!r}] = None; import pgdbpool; print('ok'); "
+        f"import pgdbpool.metrics.{name}"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert ended.stdout == "ok\n"
+    assert ended.stderr.splitlines()[-1] == (
+        f"ImportError: pgdbpool.metrics.{name} needs {library}: "
+        f"pip install 'pgdbpool[{extra}]'"
+    )
+
+
+def test_pgdbpool_alone_imports_neither_library() -> None:
+    """They are imported where they are used."""
+    program = "import sys, pgdbpool; print({'prometheus_client', 'opentelemetry'} & "
+    ended = subprocess.run(
+        [sys.executable, "-c", f"{program}sys.modules.keys())"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert ended.stdout == "set()\n"
+
+
+def test_the_hooks_of_gunicorn_are_those_with_all_that_others_have() -> None:
+    """Whoever takes them in the place of the others misses none."""
+    program = (
+        "from pgdbpool import gunicorn; import pgdbpool.gunicorn.metrics as ours; "
+        "print(sorted(set(gunicorn.__all__) - set(ours.__all__)))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert ended.stdout == "[]\n"
+
+
+def test_every_metric_is_told_with_its_labels() -> None:
+    """In the manual, by the name that it has in a scrape."""
+    told = {
+        row[0].strip("`"): tuple(row[1].split(", "))
+        for row in table(ROOT / "doc" / "metrics.md", "metric")
+    }
+    assert told == {
+        f"pgdbpool_{metric.name}{'_total' * (metric.kind == 'counter')}": metric.labels
+        for metric in METRICS
+    }
+
+
+# The dashboard.
+
+
+def expressions() -> list[str]:
+    """Return all that the dashboard asks of Prometheus."""
+    dashboard = json.loads(DASHBOARD.read_text(encoding="utf-8"))
+    asked = [
+        v["definition"] for v in dashboard["templating"]["list"] if "query" in v["type"]
+    ]
+    for panel in dashboard["panels"]:
+        asked += [target["expr"] for target in panel["targets"]]
+    return asked
+
+
+def samples() -> dict[str, set[str]]:
+    """Return the names of all series with their labels."""
+    found: dict[str, set[str]] = {}
+    for metric in METRICS:
+        name, labels = f"pgdbpool_{metric.name}", set(metric.labels)
+        if metric.kind == "histogram":
+            found |= {f"{name}_sum": labels, f"{name}_count": labels}
+            found[f"{name}_bucket"] = labels | {"le"}
+        else:
+            found[name + ("_total" if metric.kind == "counter" else "")] = labels
+    return found
+
+
+@pytest.mark.parametrize("expression", expressions())
+def test_what_the_dashboard_asks_for_is_there(expression: str) -> None:
+    """Each series, with the labels it is selected and grouped by."""
+    known = samples()
+    named = re.findall(r"pgdbpool_\w+", expression)
+    assert named
+    assert set(named) <= known.keys()
+    labels = set(re.findall(r"(\w+)(?:=~|=|!=)\"", expression))
+    for group in re.findall(r"by \(([^)]*)\)", expression):
+        labels |= set(group.split(", "))
+    for name in named:
+        assert labels <= known[name], name
+
+
+def test_the_dashboard_shows_every_metric() -> None:
+    """At least once, and each panel can be told from the others."""
+    text = " ".join(expressions())
+    missing = [
+        metric.name for metric in METRICS if f"pgdbpool_{metric.name}" not in text
+    ]
+    assert missing == []
+    panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert len({panel["title"] for panel in panels}) == len(panels)
+
+
+def test_what_a_panel_calls_its_lines_by_is_in_them() -> None:
+    """A legend names labels that the expression leaves."""
+    for panel in json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]:
+        for target in panel["targets"]:
+            legend = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
+            groups = re.findall(r"by \(([^)]*)\)", target["expr"])
+            assert legend <= set(groups[0].split(", ")), panel["title"]
