@@ -6,6 +6,7 @@ transaction, and the middleware ends it.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
+from pgdbpool.demo.signals import FREEZE, RESTART
 from pgdbpool.errors import CommitUnknown
 from pgdbpool.pool import ConnectionPool
 from pgdbpool.status import StatusApp
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     Headers = list[tuple[str, str]]
 
 DSN_VARIABLE = "PGDBPOOL_CONNINFO"
+# The process id of the demo, whose database may be disturbed; empty: it may not.
+OWNER_VARIABLE = "PGDBPOOL_DEMO_OWNER"
 STATUS = "/_pgdbpool"
 # To a standby where there is one; no POST of the shop would be a good one.
 READ_METHODS = ("GET", "HEAD")
@@ -96,8 +100,20 @@ def make_application() -> WSGIApplication:
     read_methods = READ_METHODS if pool.endpoints[1:] else ()
     wrapped = PoolMiddleware(shop, pool, read_methods=read_methods)
     return DispatcherMiddleware(
-        tell_unknown_outcome(wrapped), {STATUS: StatusApp(pool)}
+        tell_unknown_outcome(wrapped), {STATUS: StatusApp(pool, actions=_actions(pool))}
     )
+
+
+def _actions(pool: ConnectionPool) -> dict[str, Callable[[], object]]:
+    """Return the buttons of the page: signals to the demo, if the database is its."""
+    owner = os.environ.get(OWNER_VARIABLE, "")
+    if not owner:
+        return {}
+    words = "switch over" if pool.endpoints[1:] else "restart the database"
+    return {
+        words: functools.partial(os.kill, int(owner), RESTART),
+        "freeze the database": functools.partial(os.kill, int(owner), FREEZE),
+    }
 
 
 def tell_unknown_outcome(app: WSGIApplication) -> WSGIApplication:

@@ -71,8 +71,9 @@ def demo(
     """Run a small web shop on pooled connections.
 
     Starts PostgreSQL in a temporary directory, fills a shop with 100,000 orders,
-    and serves it under gunicorn until Ctrl-C. The signal USR1 restarts PostgreSQL
-    under it.
+    and serves it under gunicorn until Ctrl-C. Its status page has buttons that
+    restart PostgreSQL under it, or freeze it for five seconds; the signals USR1 and
+    USR2 do the same.
 
     With --seconds a second process orders and reads as well-behaved clients do,
     400 times a second at most, and PostgreSQL is restarted (-m fast) under it. The

@@ -11,9 +11,14 @@ from pgdbpool.demo.postgres import EmbeddedPostgres
 from pgdbpool.demo.programs import EmbeddedPostgresError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from typing_extensions import Self
+
+
+# For so long a freeze lasts, seconds.
+FROZEN = 5.0
 
 
 class Database:
@@ -33,11 +38,13 @@ class Database:
         """
         self.restarts = 0
         self.switch_overs = 0
+        self.freezes = 0
         self._given_dsn = given_dsn
         self._own: EmbeddedPostgres | Cluster | None = None
         if given_dsn is None:
             self._own = Cluster(standbys) if standbys else EmbeddedPostgres()
         self._disturbing: threading.Thread | None = None
+        self._is_over = threading.Event()
         self._failure: EmbeddedPostgresError | None = None
 
     def __enter__(self) -> Self:
@@ -53,6 +60,7 @@ class Database:
         traceback: TracebackType | None,
     ) -> None:
         """End the servers and remove their directories, if they are ours. Blocks."""
+        self._is_over.set()
         if self._disturbing is not None:
             self._disturbing.join()
         if self._own is not None:
@@ -75,13 +83,20 @@ class Database:
 
     @property
     def is_disturbed(self) -> bool:
-        """Whether a restart or a switch-over is under way."""
+        """Whether a restart, a switch-over or a freeze is under way."""
         return self._disturbing is not None and self._disturbing.is_alive()
 
     def begin_disturbance(self) -> None:
         """Restart (``-m fast``) or switch over, in a thread, if it is ours and runs."""
+        self._begin(self._disturb)
+
+    def begin_freeze(self) -> None:
+        """Have the server, or the primary, do nothing for `FROZEN` seconds."""
+        self._begin(self._freeze)
+
+    def _begin(self, disturb: Callable[[], None]) -> None:
         if self.is_ours and not self.is_disturbed:
-            self._disturbing = threading.Thread(target=self._disturb)
+            self._disturbing = threading.Thread(target=disturb)
             self._disturbing.start()
 
     def check(self) -> None:
@@ -93,6 +108,18 @@ class Database:
         """Block until the standbys, if there are any, show what has been written."""
         if isinstance(self._own, Cluster):
             self._own.wait_until_replayed()
+
+    def _freeze(self) -> None:
+        own = self._own
+        server = own.primary if isinstance(own, Cluster) else own
+        if server is None:
+            return
+        server.freeze()
+        try:
+            self._is_over.wait(FROZEN)
+        finally:
+            server.thaw()
+            self.freezes += 1
 
     def _disturb(self) -> None:
         try:

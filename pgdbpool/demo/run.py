@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING
 import psycopg2
 
 from pgdbpool.demo.app import STATUS
-from pgdbpool.demo.database import Database
+from pgdbpool.demo.database import FROZEN, Database
 from pgdbpool.demo.driver import Driver
 from pgdbpool.demo.errors import DemoError
 from pgdbpool.demo.programs import EmbeddedPostgresError
 from pgdbpool.demo.report import Moment, Report
 from pgdbpool.demo.server import Server, listen
 from pgdbpool.demo.shop import ORDERS, Shop
+from pgdbpool.demo.signals import FREEZE as FREEZING
+from pgdbpool.demo.signals import RESTART as RESTARTING
 from pgdbpool.demo.signals import Interrupted, Signals
 from pgdbpool.demo.verdict import judge
 from pgdbpool.demo.watch import Watch
@@ -93,6 +95,7 @@ class Demo:
         self._options = options
         self._report = report
         self._signals = signals
+        self._freezes_told = 0
 
     def run(self, listener: socket.socket) -> int:
         """Serve, or drive for the time asked for; return the exit status. Blocks."""
@@ -155,7 +158,7 @@ class Demo:
     def _server(
         self, listener: socket.socket, shop: Shop, logs: Path
     ) -> Iterator[Server]:
-        server = Server(listener, logs)
+        server = Server(listener, logs, is_ours=self._options.dsn is None)
         try:
             server.start(shop.dsn, self._options.workers, self._options.threads)
             server.wait_until_ready(self._signals)
@@ -183,10 +186,23 @@ class Demo:
                 self._signals.pause(TICK)
                 server.check()
                 database.check()
-                if self._signals.take_restart():
-                    self._report.say(_words(database)[1])
-                    database.begin_disturbance()
+                self._disturb_if_asked(database)
         return 0
+
+    def _disturb_if_asked(self, database: Database) -> None:
+        """Restart or freeze when a signal has come, and say so; one at a time."""
+        if database.freezes > self._freezes_told:
+            self._freezes_told = database.freezes
+            self._report.say("PostgreSQL goes on.")
+        is_restart, is_freeze = map(self._signals.take, (RESTARTING, FREEZING))
+        if database.is_disturbed or not database.is_ours:
+            return
+        if is_restart:
+            self._report.say(_words(database)[1])
+            database.begin_disturbance()
+        elif is_freeze:
+            self._report.say(f"freezing PostgreSQL for {FROZEN:g} s …")
+            database.begin_freeze()
 
     def _drive(
         self, database: Database, server: Server, watch: Watch, driver: Driver
@@ -208,8 +224,10 @@ class Demo:
                 server.check()
                 database.check()
                 elapsed = time.monotonic() - began
-                if self._signals.take_restart():
+                if self._signals.take(RESTARTING):
                     database.begin_disturbance()
+                if self._signals.take(FREEZING):
+                    database.begin_freeze()
                 if is_due and elapsed >= seconds / 2:
                     is_due = False
                     database.begin_disturbance()

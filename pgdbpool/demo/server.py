@@ -14,7 +14,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from pgdbpool.demo.app import DSN_VARIABLE
+from pgdbpool.demo.app import DSN_VARIABLE, OWNER_VARIABLE
 from pgdbpool.demo.errors import DemoError
 
 if TYPE_CHECKING:
@@ -51,8 +51,17 @@ def listen(port: int) -> socket.socket:
 class Server:
     """gunicorn serving the shop; `stop` leaves no process of it."""
 
-    def __init__(self, listener: socket.socket, folder: Path) -> None:
-        """Take the listening socket, which `start` hands on, and where to write."""
+    def __init__(
+        self, listener: socket.socket, folder: Path, *, is_ours: bool = False
+    ) -> None:
+        """Take the listening socket, which `start` hands on, and where to write.
+
+        Args:
+            listener: Where to serve.
+            folder: For log and notes.
+            is_ours: Whether the database may be disturbed by buttons of the page.
+        """
+        self._owner = str(os.getpid()) if is_ours else ""
         self.port: int = listener.getsockname()[1]
         self.address = f"http://{HOST}:{self.port}"
         self._listener = listener
@@ -129,6 +138,7 @@ class Server:
             DSN_VARIABLE: dsn,
             "PGDBPOOL_DEMO_LISTENER": str(self._listener.fileno()),
             "PGDBPOOL_DEMO_READY": str(self._ready),
+            OWNER_VARIABLE: self._owner,
             "PGDBPOOL_DEMO_WORKERS": str(workers),
             "PGDBPOOL_DEMO_THREADS": str(threads),
         }

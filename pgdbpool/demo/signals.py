@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 RESTART = signal.SIGUSR1
+FREEZE = signal.SIGUSR2
 
 
 class Interrupted(Exception):  # noqa: N818 (the user's wish, not an error)
@@ -32,7 +33,7 @@ class Signals:
     def __init__(self) -> None:
         """Note nothing yet."""
         self._ending: int | None = None
-        self._restart_asked = False
+        self._asked: set[int] = set()
         self._previous: dict[signal.Signals, Any] = {}
         self._wakeup: tuple[int, int] | None = None
         self._previous_fd = -1
@@ -43,7 +44,7 @@ class Signals:
         os.set_blocking(reader, False)
         os.set_blocking(writer, False)
         self._previous_fd = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        for signum in (*ENDING, RESTART):
+        for signum in (*ENDING, RESTART, FREEZE):
             if signal.getsignal(signum) is not signal.SIG_IGN:
                 self._previous[signum] = signal.signal(signum, self._note)
         return self
@@ -82,13 +83,14 @@ class Signals:
                 os.read(reader, 4096)
         self.check()
 
-    def take_restart(self) -> bool:
-        """Return whether a restart was asked for since the last call."""
-        asked, self._restart_asked = self._restart_asked, False
+    def take(self, signum: int) -> bool:
+        """Return whether `RESTART` or `FREEZE` came since the last call."""
+        asked = signum in self._asked
+        self._asked.discard(signum)
         return asked
 
     def _note(self, signum: int, _frame: FrameType | None) -> None:
-        if signum == RESTART:
-            self._restart_asked = True
+        if signum in (RESTART, FREEZE):
+            self._asked.add(signum)
         elif self._ending is None:
             self._ending = signum

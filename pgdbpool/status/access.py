@@ -70,6 +70,18 @@ def check_is_local(request: Request) -> None:
         )
 
 
+def check_same_origin(request: Request) -> None:
+    """Refuse what another site's page had a browser send.
+
+    Raises:
+        Forbidden: it does not come from this page.
+    """
+    site = request.headers.get("Sec-Fetch-Site")
+    origin = request.headers.get("Origin", "")
+    if site != "same-origin" and origin.partition("://")[2] != request.host:
+        raise Forbidden("this is for the page's own buttons")
+
+
 def is_loopback(address: str) -> bool:
     """Whether an address is of the machine itself."""
     try:

@@ -15,20 +15,21 @@ from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
 
 from pgdbpool import peers
-from pgdbpool.status.access import Token, check_is_local
+from pgdbpool.status.access import Token, check_is_local, check_same_origin
 from pgdbpool.status.answers import as_json, check_method, in_words
 from pgdbpool.status.health import checked
 from pgdbpool.status.page import HEADERS, Page, file
 from pgdbpool.status.service import Service
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
     from pgdbpool.pool import ConnectionPool
 
 STATIC: Final = "/static/"
+DO: Final = "/do/"
 # A token and the few bytes around it; nobody needs more.
 LONGEST_FORM: Final = 4096
 CHALLENGE: Final = 'Bearer realm="pgdbpool"'
@@ -47,14 +48,22 @@ class StatusApp:
     Args:
         *pools: those to show; none: all that the process has at that moment.
         token: who has it may look, from anywhere. None: only this machine may.
+        actions: buttons on the page: their words, and what each does, which must not
+            block. Who may look may press them.
 
     Raises:
         SettingsError: the token is empty, or one of the pools is none.
         ImportError: a library is missing; the message says how to install it.
     """
 
-    def __init__(self, *pools: ConnectionPool, token: str | None = None) -> None:
+    def __init__(
+        self,
+        *pools: ConnectionPool,
+        token: str | None = None,
+        actions: Mapping[str, Callable[[], object]] | None = None,
+    ) -> None:
         self._token = None if token is None else Token(token)
+        self._actions = dict(actions or {})
         self._page = Page()
         self.service = Service(checked(pools))
         peers.answer_with(self.service.answer)
@@ -89,17 +98,29 @@ class StatusApp:
         return self._show(request, path)
 
     def _show(self, request: Request, path: str) -> Response:
+        if path.startswith(DO):
+            return self._do(request, path.removeprefix(DO))
         if path not in {"/", "/status.json"}:
             raise NotFound(f"there is nothing at {path}")
         check_method(request)
         if path == "/":
-            return self._page.render("status.html")
+            return self._page.render("status.html", actions=list(self._actions))
         since = request.args.get("since", "0")
         if not (since.isascii() and since.isdecimal()) or len(since) > len(
             "1000000000000"
         ):
             raise BadRequest("since: must be whole seconds since 1970")
         return as_json(self.service.look(int(since)))
+
+    def _do(self, request: Request, number: str) -> Response:
+        """Do what a button is for."""
+        actions = list(self._actions.values())
+        if not number.isdecimal() or int(number) >= len(actions):
+            raise NotFound(f"there is no button {number!r}")
+        check_method(request, ("POST",))
+        check_same_origin(request)
+        actions[int(number)]()
+        return redirect("../", 303)
 
     def _refuse(self, request: Request) -> Response:
         """Ask people for the token; tell programs that they need it."""

@@ -1,5 +1,6 @@
 """`pgdbpool demo` as a user runs it."""
 
+import http.client
 import json
 import os
 import pty
@@ -8,10 +9,12 @@ import signal
 import socket
 import subprocess
 import sys
+from urllib.parse import urlsplit
 
 import psycopg2
 import pytest
 
+from pgdbpool.demo.postgres import EmbeddedPostgres
 from tests.demo import (
     COMMAND,
     INITDB,
@@ -95,6 +98,44 @@ def test_what_it_says_to_try_works() -> None:
             {key: order[key] for key in ("id", "key")} | {"price_cents": 422}
             for order in ask(f"{shop}/orders?customer=7")
         ]
+        demo.interrupt()
+        assert demo.wait() == 0
+
+
+def press(page: str, number: int) -> int:
+    """Press a button of the status page; return the status of the answer."""
+    where = urlsplit(page)
+    client = http.client.HTTPConnection(where.netloc, timeout=10.0)
+    headers = {"Sec-Fetch-Site": "same-origin"}
+    try:
+        client.request("POST", f"{where.path}do/{number}", headers=headers)
+        return client.getresponse().status
+    finally:
+        client.close()
+
+
+def test_the_buttons_of_its_page_freeze_and_restart_the_database() -> None:
+    """And the page lives through both."""
+    with running_demo() as demo:
+        page = f"{address(demo)}/_pgdbpool/"
+        demo.wait_for("Ctrl-C ends it")
+        assert press(page, 1) == 303
+        demo.wait_for("freezing PostgreSQL for 5 s")
+        assert ask(f"{page}status.json")["workers"]
+        demo.wait_for("PostgreSQL goes on")
+        assert press(page, 0) == 303
+        demo.wait_for("restarting PostgreSQL")
+        assert ask(f"{page}status.json")["workers"]
+        demo.interrupt()
+        assert demo.wait() == 0
+
+
+def test_a_database_that_is_the_users_has_no_buttons(server: EmbeddedPostgres) -> None:
+    """The demo never disturbs what it was given."""
+    with running_demo("--dsn", server.dsn()) as demo:
+        page = f"{address(demo)}/_pgdbpool/"
+        demo.wait_for("Ctrl-C ends it")
+        assert press(page, 0) == 404
         demo.interrupt()
         assert demo.wait() == 0
 

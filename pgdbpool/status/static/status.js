@@ -85,6 +85,21 @@ async function go() {
   setTimeout(go, Math.max(200, PERIOD - (Date.now() - began)));
 }
 
+// A button does its work without leaving the page; what comes of it is seen there.
+for (const form of document.querySelectorAll("form.action")) {
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const button = form.querySelector("button");
+    button.disabled = true;
+    try {
+      await fetch(form.action, { method: "POST", redirect: "manual" });
+    } catch (error) {
+      complain(error);
+    }
+    setTimeout(() => { button.disabled = false; }, PERIOD);
+  });
+}
+
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   for (const pool of pools.values()) pool.charts.redraw();
 });
