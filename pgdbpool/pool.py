@@ -5,7 +5,7 @@ import functools
 import itertools
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
@@ -53,11 +53,19 @@ class ConnectionPool(Looking):
         SettingsError: a setting is unknown, wrong or contradictory.
     """
 
+    def __new__(cls, *_: object, **given: object) -> "Self":
+        """Return one of the kind that the settings ask for."""
+        made: Self = object.__new__(_kind(cls, _more(given)))
+        return made
+
     def __init__(
         self, conninfo: str | Sequence[str] = "", **given: "Unpack[SettingsDict]"
     ) -> None:
         settings = Settings.of(conninfo, given)
-        if more := _more(settings):
+        more = _more(vars(settings))
+        if not all(isinstance(self, one) for one in more):
+            # A subclass has settings of its own. Python looks up the attributes of an
+            # object whose class was changed more slowly.
             self.__class__ = _kind(type(self), more)
         name = settings.name or f"pool-{next(_numbers)}"
         endpoints, need = endpoints_of(settings, name)
@@ -295,12 +303,12 @@ class ConnectionPool(Looking):
                 shut_down(conn)
 
 
-def _more(settings: Settings) -> tuple[type, ...]:
+def _more(settings: Mapping[str, object]) -> tuple[type, ...]:
     """Return what only pools with certain settings need."""
     more: tuple[type, ...] = ()
-    if settings.observe or settings.leak_warn_after is not None:
+    if settings.get("observe") or settings.get("leak_warn_after") is not None:
         more += (Observed,)
-    if not settings.threaded:
+    if not settings.get("threaded", True):
         more += (Threadless,)
     return more
 
@@ -308,6 +316,9 @@ def _more(settings: Settings) -> tuple[type, ...]:
 @functools.cache
 def _kind(cls: type[_P], more: tuple[type, ...]) -> type[_P]:
     """Return the class with what only some pools need before it."""
+    more = tuple(one for one in more if not issubclass(cls, one))
+    if not more:
+        return cls
     return type(cls.__name__, (*more, cls), {"__module__": cls.__module__})
 
 
