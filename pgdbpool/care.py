@@ -1,16 +1,20 @@
 """What its owner does to an open pool: check, drain, rotate, resize."""
 
+import contextlib
+from collections.abc import Callable, Iterator
 from time import monotonic
+from typing import TypeVar
 
 import psycopg2
 
 from pgdbpool.checks import check_sizes
 from pgdbpool.endpoint import session
 from pgdbpool.endpoint.connection import PooledConnection
-from pgdbpool.endpoint.entry import Entry
 from pgdbpool.endpoint.state import Reason, State
 from pgdbpool.holding import Holding
 from pgdbpool.watchdog import guarded
+
+_T = TypeVar("_T")
 
 
 class Caring(Holding):
@@ -22,7 +26,35 @@ class Caring(Holding):
             idle = [conn for p in self._roster.endpoints for conn in p.shelf]
         for conn in idle:
             if self._reserve(conn):
-                self._check_reserved(conn.entry, conn)
+                with contextlib.suppress(psycopg2.Error):  # then it is replaced
+                    self._use_reserved(conn, session.ping, "the ping")
+
+    def ask_idle(
+        self, ask: Callable[[PooledConnection], _T]
+    ) -> Iterator[tuple[str, _T | psycopg2.Error]]:
+        """Ask each server something through a connection that is idle anyway. Blocks.
+
+        It is no hold: nothing is counted, and nobody who waits is kept waiting.
+
+        Args:
+            ask: reads something through a cursor of psycopg2's own; for each server
+                at most ``ping_timeout``.
+
+        Yields:
+            The name of each server that has such a connection, with what was read, or
+            why not.
+        """
+        with self._lock:
+            idle = [p.shelf[-1] for p in self._roster.endpoints if p.shelf]
+            if self._roster.line:
+                idle.clear()
+        for conn in idle:
+            if self._reserve(conn):
+                name = conn.entry.endpoint.name
+                try:
+                    yield name, self._use_reserved(conn, ask, "the question")
+                except psycopg2.Error as error:
+                    yield name, error
 
     def _reserve(self, conn: PooledConnection) -> bool:
         entry = conn.entry
@@ -32,14 +64,21 @@ class Caring(Holding):
             self._roster.reserve(conn)
             return True
 
-    def _check_reserved(self, entry: Entry, conn: PooledConnection) -> None:
+    def _use_reserved(
+        self,
+        conn: PooledConnection,
+        use: Callable[[PooledConnection], _T],
+        what: str,
+    ) -> _T:
+        """Do something with a connection that is nobody's, and give it back."""
+        entry = conn.entry
         try:
-            with guarded(conn, self.settings.ping_timeout, "the ping"):
-                session.ping(conn)
+            with guarded(conn, self.settings.ping_timeout, what):
+                result = use(conn)
                 session.undo_ping(conn)
         except psycopg2.Error as error:
             self._discard(entry, conn, error)
-            return
+            raise
         except BaseException:
             self._retire(entry, conn, Reason.DIRTY)
             raise
@@ -47,6 +86,7 @@ class Caring(Holding):
             entry.endpoint.health.succeeded()
             self._roster.give_back(entry, conn, monotonic())
         self.act()
+        return result
 
     @staticmethod
     def check_connection(conn: PooledConnection) -> None:

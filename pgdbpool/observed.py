@@ -20,8 +20,6 @@ from pgdbpool.histograms import BOUNDS, Histogram, Routes
 from pgdbpool.looking import Looking, Observer
 from pgdbpool.snapshot import Measured, RouteTimings, Timings, session_of, thread_name
 
-__all__ = ["Observed", "Observer"]
-
 logger = logging.getLogger(__name__)
 
 

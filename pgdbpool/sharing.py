@@ -12,6 +12,7 @@ import math
 import os
 import socket
 from collections.abc import Sequence
+from time import monotonic
 from typing import Final
 
 import psycopg2
@@ -166,13 +167,17 @@ class SharingRoster(TendedRoster):
                 _is_heard_out(line, FAREWELL)
             elif line is not None:
                 is_over = _is_heard_out(line, SHORT_FAREWELL)
-                if not is_over:
-                    greenlets.start(self._leave_later, entry, line)
-        except RuntimeError:  # the process can have no more threads
-            is_over = True
+                is_over = is_over or not self._waits_elsewhere(entry, line)
         finally:
             if is_over:
                 self._leave(entry, line)
+
+    def _waits_elsewhere(self, entry: Entry, line: socket.socket) -> bool:
+        try:
+            greenlets.start(self._leave_later, entry, line)
+        except RuntimeError:  # the process can have no more threads
+            return False
+        return True
 
     def _leave_later(self, entry: Entry, line: socket.socket) -> None:
         try:
@@ -201,10 +206,11 @@ def _is_heard_out(line: socket.socket, patience: float) -> bool:
     Returns:
         Whether it did within so many seconds.
     """
-    line.settimeout(patience)
+    deadline = monotonic() + patience
     try:
+        line.settimeout(patience)
         while line.recv(4096):
-            pass
+            line.settimeout(max(deadline - monotonic(), 0.001))
     except TimeoutError:
         return False
     except OSError as error:

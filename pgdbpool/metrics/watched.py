@@ -7,7 +7,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from pgdbpool import forks
 from pgdbpool.errors import SettingsError
-from pgdbpool.observed import Observed, Observer
+from pgdbpool.looking import Observer
+from pgdbpool.observed import Observed
 from pgdbpool.pool import ConnectionPool
 
 

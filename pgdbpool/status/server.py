@@ -5,15 +5,13 @@ from __future__ import annotations
 import _thread
 import dataclasses
 import os
-import sys
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import psycopg2
-from psycopg2.extensions import cursor
+from psycopg2 import extensions as driver
 
 from pgdbpool import greenlets
-from pgdbpool.watchdog import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,9 +21,6 @@ if TYPE_CHECKING:
 
 # No server is asked more often.
 PAUSE: Final = 2.0
-# How long one may take over it.
-LIMIT: Final = 1.0
-REQUEST: Final = "the status page"
 
 # Those whose name is like ours but for host, process and token, see `identity`. Without
 # the text of the queries, in which the parameters stand.
@@ -92,7 +87,8 @@ class Server:
     """Asks the servers of some pools for the sessions of the service, now and then.
 
     It asks in a thread of its own, and only where a connection is idle and nobody
-    waits: so it takes nothing from the application, and no caller waits for it.
+    waits: so it takes nothing from the application, no caller waits for it, and it
+    shows in no count of the pool.
 
     Args:
         pools: returns them.
@@ -126,51 +122,25 @@ class Server:
     def _ask_all(self, asking: _thread.LockType) -> None:
         try:
             for pool in self._pools():
-                self._ask(pool, read_only=False)
-                if len(pool.endpoints) > 1:
-                    self._ask(pool, read_only=True)
+                for endpoint, found in pool.ask_idle(_sessions):
+                    self._note(pool.name, endpoint, found)
         finally:
             asking.release()
 
-    def _ask(self, pool: ConnectionPool, *, read_only: bool) -> None:
-        stats = pool.get_stats()
-        if not stats["pool_available"] or stats["requests_waiting"]:
-            return
-        try:
-            frame = sys._getframe()  # noqa: SLF001 - of who acquires, which is this
-            conn = pool.acquire_at(frame, 0.0, REQUEST, read_only)
-            endpoint, sessions = _ask_and_release(pool, conn)
-        except psycopg2.Error as error:
-            self._note(pool.name, error)
-        else:
-            seen = Seen(pool.name, endpoint, time.time(), sessions, None)
-            self._seen[pool.name, endpoint] = seen
-
-    def _note(self, pool: str, error: Exception) -> None:
-        """Keep what was seen before, with the reason why it is not newer."""
-        reason = type(error).__name__
-        for key, before in list(self._seen.items()):
-            if before.pool == pool:
-                self._seen[key] = dataclasses.replace(before, error=reason)
+    def _note(
+        self, pool: str, endpoint: str, found: tuple[Session, ...] | psycopg2.Error
+    ) -> None:
+        """Keep what was seen; else what was before, and why it is not newer."""
+        key = pool, endpoint
+        if not isinstance(found, psycopg2.Error):
+            self._seen[key] = Seen(*key, time.time(), found, None)
+        elif key in self._seen:
+            reason = type(found).__name__
+            self._seen[key] = dataclasses.replace(self._seen[key], error=reason)
 
 
-def _ask_and_release(
-    pool: ConnectionPool, conn: PooledConnection
-) -> tuple[str, tuple[Session, ...]]:
-    """Return the name of a connection's server, and what that says."""
-    hold = conn.hold
-    assert hold is not None  # noqa: S101 - it was just acquired
-    try:
-        return hold.entry.endpoint.name, _sessions(conn)
-    finally:
-        pool.release(conn, hold)
-
-
-def _sessions(conn: Any) -> tuple[Session, ...]:  # noqa: ANN401 - mypy knows cursors by psycopg2's own
+def _sessions(conn: PooledConnection) -> tuple[Session, ...]:
     # The user's own cursors may give rows of another kind.
-    with (
-        guarded(conn, LIMIT, "pg_stat_activity"),
-        conn.cursor(cursor_factory=cursor) as cur,
-    ):
+    with driver.connection.cursor(conn, cursor_factory=driver.cursor) as cur:
         cur.execute(SESSIONS)
         return tuple(Session(*row) for row in cur.fetchall())
