@@ -85,7 +85,8 @@ class SharedLimit:
     def forget(self) -> None:
         """Begin anew, as a forked child must: nothing of what is open is its own."""
         self._lock = threading.RLock()
-        # The lock guards these.
+        # The lock guards these. Counted, and not derived from a set of places: that
+        # would allocate in between, where a finalizer could come.
         self._era = object()
         self._free = self.max_size
         self._going = 0

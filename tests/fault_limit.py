@@ -107,4 +107,18 @@ SHARED = [
         "who was refused has a place made for finding out",
         needs_server=True,
     ),
+    Fault(
+        SHARING,
+        "if since is None and endpoint.health.is_down:",
+        "if False:",
+        "a server that is down and nobody asks for takes no place",
+        needs_server=True,
+    ),
+    Fault(
+        "planning.py",
+        "since = asked if hold is None",
+        "since = now if hold is None",
+        "nobody wants a place for a server that nobody asks for",
+        needs_server=True,
+    ),
 ]

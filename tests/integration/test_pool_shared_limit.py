@@ -25,8 +25,7 @@ from pgdbpool import (
     SettingsError,
     SharedLimit,
 )
-from pgdbpool.demo.cluster import Cluster
-from pgdbpool.demo.postgres import EmbeddedPostgres
+from pgdbpool.demo.postgres import EmbeddedPostgres, free_port
 from pgdbpool.sharing import FAREWELL
 from tests.asking import ask, held, pid
 from tests.observer import backends
@@ -403,27 +402,61 @@ def test_pools_are_made_while_others_are_in_use(dsn: str) -> None:
             maker.join()
 
 
-def test_a_standby_that_is_down_costs_other_tenants_nothing() -> None:
-    """Nobody asks for it, so nobody makes room for finding out."""
+@pytest.fixture
+def lame(dsn: str) -> Iterator[tuple[list[ConnectionPool], ConnectionPool]]:
+    """Give two pools with a second server that is down, and one that is well.
+
+    They share a limit of three, and each has a connection.
+    """
     limit = SharedLimit(3)
-    with Cluster(standbys=1) as cluster:
-        given: dict[str, Any] = {"shared_limit": limit, "timeout": 20.0}
-        with (
-            pools_of(2, cluster.dsn(), **given) as clustered,
-            pools_of(1, cluster.primary.dsn(), **given) as (other,),
-        ):
-            for pool in clustered:
-                held(pool)
-            cluster.standbys[0].kill()
-            for pool in clustered:
-                held(pool)
-            for _ in range(20):
-                conn = other.getconn()
-                began = time.monotonic()
-                other.putconn(conn)
-                assert time.monotonic() - began < 3.0
-                for pool in clustered:
-                    held(pool)
+    both = [dsn, make_dsn(dsn, port=free_port())]
+    with (
+        pools_of(2, "", endpoints=both, shared_limit=limit, timeout=20.0) as lame,
+        pools_of(1, dsn, shared_limit=limit, timeout=20.0) as (well,),
+    ):
+        for pool in (*lame, well):
+            held(pool)
+        for pool in lame:
+            until(lambda pool=pool: pool.endpoints[1].state == "down")
+        held(well)
+        yield lame, well
+
+
+def let_time_pass(pools: list[ConnectionPool]) -> None:
+    """Have the pools do what time brings, with a try of what is down due each time."""
+    for pool in pools * 5:
+        pool._roster.endpoints[1].health.retry_at = 0.0
+        pool._keep_up()
+        pool.act()
+
+
+def test_a_server_that_is_down_costs_other_tenants_nothing(
+    lame: tuple[list[ConnectionPool], ConnectionPool],
+) -> None:
+    """Nobody asks for it, so nobody makes room for finding out."""
+    pools, well = lame
+    everyone = [*pools, well]
+    opened = [pool.get_stats()["connections_num"] for pool in everyone]
+    let_time_pass(pools)
+    for pool in everyone:
+        assert_at_rest(pool)
+        held(pool)
+    assert [pool.get_stats()["connections_num"] for pool in everyone] == opened
+
+
+def test_nobody_wants_a_place_for_a_server_that_nobody_asks_for(
+    lame: tuple[list[ConnectionPool], ConnectionPool],
+) -> None:
+    """Also when all places are in use; so a release is over at once."""
+    pools, well = lame
+    limit = well.settings.shared_limit
+    assert limit is not None
+    conns = [pool.getconn() for pool in (*pools, well)]
+    let_time_pass(pools)
+    assert not limit.is_wanted()
+    for pool, conn in zip((*pools, well), conns, strict=True):
+        pool.putconn(conn)
+    assert limit.size == 3
 
 
 def test_a_server_that_is_back_serves_though_the_limit_is_full(
