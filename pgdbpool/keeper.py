@@ -139,7 +139,7 @@ class Keeper(ABC):
     def make_room(self) -> None:
         """Close that connection, if it still is. Blocks meanwhile."""
         with self._lock:
-            self._roster.evict()
+            self._roster.give_way()
         self.act()
 
     def use_room(self, since: float) -> None:

@@ -1,8 +1,8 @@
 """A limit that several pools share: all their connections together.
 
-Each connection has a place, from the decision to open it until its server has seen it
-go. A pool that finds no place free wants one. Who wants first is served first: with a
-place that came free, else with that of the connection which has been idle for longest,
+Each connection has a permit, from the decision to open it until its server has seen it
+go. A pool that finds no permit free wants one. Who wants first is served first: with a
+permit that came free, else with that of the connection which has been idle for longest,
 in whichever pool; else with that of the next release.
 
 The limit's own lock is taken inside a pool's, never around it. Nothing is allocated
@@ -43,7 +43,7 @@ Reference = Callable[[], Member | None]
 
 
 class Want:
-    """That a pool wants a place, and since when, monotonic seconds."""
+    """That a pool wants a permit, and since when, monotonic seconds."""
 
     __slots__ = ("since",)
 
@@ -55,7 +55,7 @@ class SharedLimit:
     """How many connections all pools that are given it may have at a time, together.
 
     For a process with many pools, such as one for each tenant. A pool that needs a
-    connection when there are as many takes the place of the one that has been idle for
+    connection when there are as many takes the permit of the one that has been idle for
     longest, whosever it is; when none is idle, its callers wait for a release.
 
     Args:
@@ -85,7 +85,7 @@ class SharedLimit:
     def forget(self) -> None:
         """Begin anew, as a forked child must: nothing of what is open is its own."""
         self._lock = threading.RLock()
-        # The lock guards these. Counted, and not derived from a set of places: that
+        # The lock guards these. Counted, and not derived from a set of permits: that
         # would allocate in between, where a finalizer could come.
         self._era = object()
         self._free = self.max_size
@@ -109,25 +109,25 @@ class SharedLimit:
 
     # With the lock of the pool in question held.
 
-    def take(self, pool: Reference, since: float | None) -> "Place | None":
-        """Return a place for one more connection, if it is this pool's turn.
+    def take(self, pool: Reference, since: float | None) -> "Permit | None":
+        """Return a permit for one more connection, if it is this pool's turn.
 
         Args:
             pool: which.
             since: when who needs it asked; None: nobody does. Who needs it and gets
                 none is noted, and served later.
         """
-        place = Place(self, self._era)
+        permit = Permit(self, self._era)
         want = Want(math.inf if since is None else since)
         turn = self._turn_of_others(pool)
         with self._lock:
             if self._free > 0 and want.since <= turn:
                 self._free -= 1
-                place.is_taken = True
+                permit.is_taken = True
                 self._wants.pop(pool, None)
             elif since is not None:
                 self._wants.setdefault(pool, want)
-        return place if place.is_taken else None
+        return permit if permit.is_taken else None
 
     def _turn_of_others(self, pool: Reference) -> float:
         others = self._wants.copy()
@@ -144,11 +144,11 @@ class SharedLimit:
         return self._turn_of_others(pool)
 
     def forgo(self, pool: Reference) -> None:
-        """Want no place any more."""
+        """Want no permit any more."""
         self._wants.pop(pool, None)
 
     def is_wanted_by(self, pool: Reference) -> bool:
-        """Whether a pool wants a place, and has to wait for it."""
+        """Whether a pool wants a permit, and has to wait for it."""
         return pool in self._wants
 
     def is_wanted(self) -> bool:
@@ -158,7 +158,7 @@ class SharedLimit:
     # With no lock held.
 
     def settle(self) -> None:
-        """Give places to those who want them. Blocks while a connection is closed."""
+        """Give permits to those who want them. Blocks while a connection is closed."""
         me = object()
         try:
             with self._lock:
@@ -236,7 +236,7 @@ class SharedLimit:
         return idlest
 
 
-class Place:
+class Permit:
     """What one connection has of a limit; it comes free with it, at the latest.
 
     Args:

@@ -1,6 +1,6 @@
 """A roster whose pool shares a limit with others.
 
-It opens a connection when it has a place for it, gives the place back when the server
+It opens a connection when it has a permit for it, gives the permit back when the server
 has seen the connection go, and lets go of what another pool has wanted for longer than
 anyone of its own.
 """
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 FAREWELL: Final = 1.0
 SHORT_FAREWELL: Final = 0.02
 # So much longer than others wait callers of a pool that has connections, whose next
-# release may serve them: else busy pools would take places from each other for ever.
+# release may serve them: else busy pools would take permits from each other for ever.
 PATIENCE: Final = 0.05
 
 
@@ -64,35 +64,35 @@ class SharingRoster(TendedRoster):
     # Questions.
 
     def is_short(self) -> bool:
-        """Whether somebody waits here for a place that other pools have."""
+        """Whether somebody waits here for a permit that other pools have."""
         return self._limit.is_wanted_by(self._pool)
 
     def room(self) -> str:
         """Return how full the limit is, for messages."""
         return f"{self._limit.size} of {self._limit.max_size} of the shared limit open"
 
-    # Places are taken.
+    # Permits are taken.
 
     def open_at(
         self, endpoint: Endpoint, now: float, since: float | None = None
     ) -> Entry | None:
-        """Begin a connect if there is a place for it; else it is begun later."""
+        """Begin a connect if there is a permit for it; else it is begun later."""
         if since is None and endpoint.health.is_down:
-            return None  # no place is for finding out whether it is back
+            return None  # no permit is for finding out whether it is back
         if since is not None and self.size():
             since += PATIENCE
-        place = self._limit.take(self._pool, since)
-        if place is None:
+        permit = self._limit.take(self._pool, since)
+        if permit is None:
             if since is not None:
                 self.jobs.append(self._limit.settle)
             return None
         entry = super().open_at(endpoint, now, since)
         if entry is not None:
-            entry.place = place
+            entry.permit = permit
         return entry
 
     def withdraw(self, hold: Hold) -> None:
-        """Take a hold out of the line; nobody in line wants no place."""
+        """Take a hold out of the line; nobody in line wants no permit."""
         super().withdraw(hold)
         self._forgo()
 
@@ -107,10 +107,10 @@ class SharingRoster(TendedRoster):
             self.retire_idle(outdated, endpoint.outdated_as)
 
     def _retry_due(self, endpoint: Endpoint, now: float) -> float:
-        # A place is not for finding out whether a server is back that nobody asks for.
+        # A permit is not for finding out whether a server is back that nobody asks for.
         return super()._retry_due(endpoint, now) if self.line else math.inf
 
-    # Places come free.
+    # Permits come free.
 
     def give(self, entry: Entry, conn: PooledConnection, now: float) -> None:
         """Pass on what became available, to another pool if it is its turn."""
@@ -118,7 +118,7 @@ class SharingRoster(TendedRoster):
             super().give(entry, conn, now)
             return
         if self._limit.is_owed_since(self._pool) < self._asked_since():
-            entry.expire(Reason.EVICTED)
+            entry.expire(Reason.GAVE_WAY)
         super().give(entry, conn, now)
         self._forgo()
         if entry.state is State.IDLE:
@@ -132,22 +132,22 @@ class SharingRoster(TendedRoster):
     def retire(
         self, entry: Entry, conn: PooledConnection | None, reason: Reason
     ) -> None:
-        """Close an entry; its place comes free with its connection."""
+        """Close an entry; its permit comes free with its connection."""
         is_connecting = entry.state is State.CONNECTING and entry.has_begun
         super().retire(entry, conn, reason)
-        if conn is not None and entry.place is not None:
-            entry.place.vacate_soon()
+        if conn is not None and entry.permit is not None:
+            entry.permit.vacate_soon()
         elif not is_connecting:  # else its thread will tell
             self._vacate(entry)
 
     def connect_failed(self, entry: Entry, error: BaseException, now: float) -> None:
-        """Take note of a failed connect, whose place is free."""
+        """Take note of a failed connect, whose permit is free."""
         super().connect_failed(entry, error, now)
         self._vacate(entry)
 
     def _vacate(self, entry: Entry) -> None:
-        if entry.place is not None:
-            entry.place.leave()
+        if entry.permit is not None:
+            entry.permit.leave()
             self.jobs.append(self._limit.settle)
 
     def _closing(self, entry: Entry, conn: PooledConnection, reason: Reason) -> Job:
@@ -155,7 +155,7 @@ class SharingRoster(TendedRoster):
         return functools.partial(self._see_off, close, conn, entry)
 
     def _see_off(self, close: Job, conn: PooledConnection, entry: Entry) -> None:
-        """Close a connection, whose place is free once its server knows.
+        """Close a connection, whose permit is free once its server knows.
 
         Blocks until then, but not long: where that takes longer, a thread waits.
         """
@@ -188,8 +188,8 @@ class SharingRoster(TendedRoster):
     def _leave(self, entry: Entry, line: socket.socket | None) -> None:
         if line is not None:
             line.close()
-        if entry.place is not None:
-            entry.place.leave()
+        if entry.permit is not None:
+            entry.permit.leave()
         self._limit.settle()
 
 

@@ -167,12 +167,12 @@ class TendedRoster(PlacedRoster):
                 oldest = min(oldest, endpoint.shelf[0].entry.since)
         return oldest
 
-    def evict(self) -> None:
+    def give_way(self) -> None:
         """Close that one, for another pool's sake."""
         idle = [endpoint.shelf[0] for endpoint in self.endpoints if endpoint.shelf]
         if idle:
             oldest = min(idle, key=lambda conn: conn.entry.since)
-            self.retire_idle(oldest.entry, Reason.EVICTED)
+            self.retire_idle(oldest.entry, Reason.GAVE_WAY)
 
     def close(self) -> None:
         """Refuse everyone from now on and retire all that is idle."""

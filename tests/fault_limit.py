@@ -6,8 +6,8 @@ LIMIT = "limit.py"
 SHARING = "sharing.py"
 
 SHARED = [
-    Fault(LIMIT, "<= turn:", "< math.inf:", "who asked first has the next place"),
-    Fault(LIMIT, "self._free -= 1", "pass", "a place that is taken counts"),
+    Fault(LIMIT, "<= turn:", "< math.inf:", "who asked first has the next permit"),
+    Fault(LIMIT, "self._free -= 1", "pass", "a permit that is taken counts"),
     Fault(
         LIMIT,
         "if not is_free and len(wants) <= self._going:",
@@ -36,7 +36,7 @@ SHARED = [
         LIMIT,
         "limit._going -= self.is_going  # noqa: SLF001\n            self.is_taken",
         "limit._going -= self.is_going  # noqa: SLF001\n            self.is_going",
-        "a place is left once",
+        "a permit is left once",
     ),
     Fault(
         LIMIT,
@@ -48,7 +48,7 @@ SHARED = [
         SHARING,
         "is_over = _is_heard_out(line, SHORT_FAREWELL)",
         "is_over = True",
-        "a place is free when the server has seen the session go",
+        "a permit is free when the server has seen the session go",
         needs_server=True,
     ),
     Fault(
@@ -76,7 +76,7 @@ SHARED = [
         SHARING,
         "elif not is_connecting:",
         "elif False:",
-        "what a holder lost keeps no place",
+        "what a holder lost keeps no permit",
         needs_server=True,
     ),
     Fault(
@@ -90,35 +90,35 @@ SHARED = [
         LIMIT,
         "others.pop(pool, None)",
         "pass",
-        "a pool takes no place from itself",
+        "a pool takes no permit from itself",
         needs_server=True,
     ),
     Fault(
         SHARING,
         "since += PATIENCE",
         "pass",
-        "busy pools do not take places from each other all the time",
+        "busy pools do not take permits from each other all the time",
         needs_server=True,
     ),
     Fault(
         SHARING,
         "and not any(e.health.is_down for e in self.endpoints)",
         "",
-        "who was refused has a place made for finding out",
+        "who was refused has a permit made free for finding out",
         needs_server=True,
     ),
     Fault(
         SHARING,
         "if since is None and endpoint.health.is_down:",
         "if False:",
-        "a server that is down and nobody asks for takes no place",
+        "a server that is down and nobody asks for takes no permit",
         needs_server=True,
     ),
     Fault(
         "planning.py",
         "since = asked if hold is None",
         "since = now if hold is None",
-        "nobody wants a place for a server that nobody asks for",
+        "nobody wants a permit for a server that nobody asks for",
         needs_server=True,
     ),
 ]

@@ -18,7 +18,7 @@ from pgdbpool.endpoint.state import Reason, State
 if TYPE_CHECKING:
     from pgdbpool.endpoint.connection import PooledConnection
     from pgdbpool.endpoint.endpoint import Endpoint
-    from pgdbpool.limit import Place
+    from pgdbpool.limit import Permit
 
 
 class Hold:
@@ -175,7 +175,7 @@ class Entry:
         since: when it became idle, or when its connect was planned.
         expires_at: when it must go, monotonic seconds.
         expires_as: the reason it will go for.
-        place: what it has of a limit that pools share; None: there is none.
+        permit: of a limit that pools share; None: there is none.
     """
 
     __slots__ = (
@@ -187,7 +187,7 @@ class Entry:
         "has_begun",
         "hold",
         "is_heard",
-        "place",
+        "permit",
         "reference",
         "since",
         "state",
@@ -205,7 +205,7 @@ class Entry:
         self.since = now
         self.expires_at = expires_at
         self.expires_as = Reason.LIFETIME
-        self.place: Place | None = None
+        self.permit: Permit | None = None
 
     def expire(self, reason: Reason) -> None:
         """Make it go: an idle one at the next upkeep, a busy one at its release."""

@@ -36,7 +36,7 @@ class Reason(enum.Enum):
     DRAINED = "drained"
     ROTATED = "credentials"
     SHRUNK = "shrunk"
-    EVICTED = "another pool needed its place"
+    GAVE_WAY = "another pool needed its place"
     MOVED = "its name leads elsewhere"
     ABANDONED = "abandoned"
     POOL_CLOSED = "pool closed"

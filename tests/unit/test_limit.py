@@ -9,14 +9,14 @@ from collections.abc import Callable
 import pytest
 
 from pgdbpool import SettingsError, SharedLimit
-from pgdbpool.limit import Place, Reference
+from pgdbpool.limit import Permit, Reference
 
 
 class Played:
     """A pool of a test: opens when told to, idle since when the test says.
 
     Attributes:
-        places: what it has.
+        permits: what it has.
         idle: since when each that is idle is so, the oldest first.
         wishes: since when who waits has waited, one each.
         is_busy: whether this thread is in the middle of its work.
@@ -25,19 +25,19 @@ class Played:
     def __init__(self, limit: SharedLimit) -> None:
         self._limit = limit
         self.me: Reference = weakref.ref(self)
-        self.places: list[Place] = []
+        self.permits: list[Permit] = []
         self.idle: list[float] = []
         self.wishes: list[float] = []
         self.is_busy = False
-        self.closing: Callable[[Place], None] = self.see_off
+        self.closing: Callable[[Permit], None] = self.see_off
         limit.join(self, is_threaded=True)
 
     def open(self) -> bool:
         """Open one that nobody needs."""
-        place = self._limit.take(self.me, None)
-        if place is not None:
-            self.places.append(place)
-        return place is not None
+        permit = self._limit.take(self.me, None)
+        if permit is not None:
+            self.permits.append(permit)
+        return permit is not None
 
     def wish(self, since: float) -> None:
         """Need one more."""
@@ -48,11 +48,11 @@ class Played:
     def use_room(self, _since: float) -> None:
         """Open for who waits."""
         while self.wishes:
-            place = self._limit.take(self.me, self.wishes[0])
-            if place is None:
+            permit = self._limit.take(self.me, self.wishes[0])
+            if permit is None:
                 return
             del self.wishes[0]
-            self.places.append(place)
+            self.permits.append(permit)
 
     def idle_since(self) -> float:
         """Return the oldest's."""
@@ -62,13 +62,13 @@ class Played:
         """Close that."""
         if self.idle:
             del self.idle[0]
-            place = self.places.pop(0)
-            place.vacate_soon()
-            self.closing(place)
+            permit = self.permits.pop(0)
+            permit.vacate_soon()
+            self.closing(permit)
 
-    def see_off(self, place: Place) -> None:
+    def see_off(self, permit: Permit) -> None:
         """Let the server have seen it go."""
-        place.leave()
+        permit.leave()
         self._limit.settle()
 
     def is_at_work(self) -> bool:
@@ -108,9 +108,9 @@ def test_places_are_counted(limit: SharedLimit, one: Played, other: Played) -> N
     assert not one.open()
     assert repr(limit) == "<SharedLimit 2 of 2>"
 
-    place = other.places.pop()
-    place.leave()
-    place.leave()
+    permit = other.permits.pop()
+    permit.leave()
+    permit.leave()
 
     assert limit.size == 1
     assert one.open()
@@ -120,7 +120,7 @@ def test_places_are_counted(limit: SharedLimit, one: Played, other: Played) -> N
 def test_a_place_goes_with_its_owner(limit: SharedLimit, one: Played) -> None:
     """Whatever became of the pool."""
     assert one.open()
-    one.places.clear()
+    one.permits.clear()
     gc.collect()
 
     assert limit.size == 0
@@ -134,7 +134,7 @@ def test_what_has_been_idle_for_longest_makes_room(one: Played, other: Played) -
 
     one.wish(30.0)
 
-    assert (len(one.places), len(other.places)) == (2, 0)
+    assert (len(one.permits), len(other.permits)) == (2, 0)
     assert one.idle == [20.0]
 
 
@@ -153,33 +153,33 @@ def test_who_finds_nothing_idle_is_served_by_the_next_that_is(
     one.idle = [6.0]
     limit.settle()
 
-    assert (len(one.places), len(other.places)) == (1, 1)
+    assert (len(one.permits), len(other.permits)) == (1, 1)
     assert not limit.is_wanted()
 
 
 def test_who_asked_first_is_served_first(limit: SharedLimit, one: Played) -> None:
-    """Not who wished for a place first; and nobody slips in between."""
+    """Not who wished for a permit first; and nobody slips in between."""
     assert one.open()
     assert one.open()
     late, early = Played(limit), Played(limit)
     late.wish(9.0)
     early.wish(8.0)
 
-    one.places.pop().leave()
+    one.permits.pop().leave()
     assert not one.open()
     one.wish(10.0)
-    assert (len(early.places), len(late.places), len(one.places)) == (1, 0, 1)
+    assert (len(early.permits), len(late.permits), len(one.permits)) == (1, 0, 1)
 
-    one.places.pop().leave()
+    one.permits.pop().leave()
     limit.settle()
-    assert (len(early.places), len(late.places), len(one.places)) == (1, 1, 0)
+    assert (len(early.permits), len(late.permits), len(one.permits)) == (1, 1, 0)
 
 
 def test_what_is_being_closed_is_not_made_room_for_twice(
     limit: SharedLimit, one: Played, other: Played
 ) -> None:
-    """Its place comes free when its server knows."""
-    going: list[Place] = []
+    """Its permit comes free when its server knows."""
+    going: list[Permit] = []
     one.closing = going.append
     assert one.open()
     assert one.open()
@@ -187,17 +187,17 @@ def test_what_is_being_closed_is_not_made_room_for_twice(
 
     other.wish(3.0)
     limit.settle()
-    assert (len(going), len(one.places), len(other.places)) == (1, 1, 0)
+    assert (len(going), len(one.permits), len(other.permits)) == (1, 1, 0)
 
     one.see_off(going[0])
-    assert (len(one.places), len(other.places)) == (1, 1)
+    assert (len(one.permits), len(other.permits)) == (1, 1)
 
 
 def test_each_who_wants_one_has_room_made_for_it(
     limit: SharedLimit, one: Played
 ) -> None:
     """Two of them, two."""
-    going: list[Place] = []
+    going: list[Permit] = []
     one.closing = going.append
     assert one.open()
     assert one.open()
@@ -221,8 +221,8 @@ def test_who_wants_no_more_is_not_served(
     one.idle = [2.0]
     limit.settle()
 
-    assert len(one.places) == 2
-    assert not other.places
+    assert len(one.permits) == 2
+    assert not other.permits
 
 
 def test_a_pool_that_is_gone_wants_nothing(limit: SharedLimit, one: Played) -> None:
@@ -230,7 +230,7 @@ def test_a_pool_that_is_gone_wants_nothing(limit: SharedLimit, one: Played) -> N
     assert one.open()
     assert one.open()
     limit.take(lambda: None, 1.0)
-    one.places.pop().leave()
+    one.permits.pop().leave()
     limit.settle()
 
     assert one.open()
@@ -246,9 +246,9 @@ def test_a_finalizer_in_the_middle_of_a_pools_work_leaves_it_to_a_thread(
     threads: list[int] = []
     is_done = threading.Event()
 
-    def close(place: Place) -> None:
+    def close(permit: Permit) -> None:
         threads.append(threading.get_ident())
-        one.see_off(place)
+        one.see_off(permit)
         is_done.set()
 
     def is_at_work() -> bool:
@@ -261,7 +261,7 @@ def test_a_finalizer_in_the_middle_of_a_pools_work_leaves_it_to_a_thread(
 
     assert is_done.wait(10.0)
     assert threads[0] != me
-    assert len(other.places) == 1
+    assert len(other.permits) == 1
 
 
 def test_an_exception_in_the_middle_of_it_stops_nobody_else(
@@ -272,25 +272,25 @@ def test_an_exception_in_the_middle_of_it_stops_nobody_else(
     assert one.open()
     one.idle = [1.0]
 
-    def interrupted(_: Place) -> None:
+    def interrupted(_: Permit) -> None:
         raise KeyboardInterrupt
 
     one.closing = interrupted
     with pytest.raises(KeyboardInterrupt):
         other.wish(2.0)
     one.closing = one.see_off
-    one.places.pop().leave()
+    one.permits.pop().leave()
     limit.settle()
 
-    assert len(other.places) == 1
+    assert len(other.permits) == 1
 
 
 def test_a_forked_child_begins_anew(limit: SharedLimit, one: Played) -> None:
-    """What the parent has open is no place of its."""
+    """What the parent has open is no permit of its."""
     assert one.open()
     assert one.open()
     limit.forget()
-    one.places.pop().leave()
+    one.permits.pop().leave()
 
     assert limit.size == 0
     assert not limit.is_wanted()
