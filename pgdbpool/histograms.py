@@ -94,6 +94,6 @@ def route_of(request: str) -> str:
     """Return what requests of one route have in common: ``GET /order/*``.
 
     Parts of the path that are numbers, identifiers or longer than 40 characters are
-    taken for what differs.
+    taken for what differs, and so is a query.
     """
-    return _VARIABLE.sub("*", request)
+    return _VARIABLE.sub("*", request.partition("?")[0])

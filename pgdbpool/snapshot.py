@@ -18,6 +18,7 @@ from pgdbpool.endpoint.snapshot import EndpointState
 from pgdbpool.endpoint.stack import line_of, outside
 from pgdbpool.endpoint.standing import Role
 from pgdbpool.endpoint.state import State
+from pgdbpool.histograms import route_of
 from pgdbpool.roster import Roster
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ class Holder:
     """Who has a connection.
 
     Attributes:
-        request: what it is for, such as ``GET /report``; None if unknown.
+        request: what it is for, such as ``GET /report/17``; None if unknown.
+        route: what that has in common with others: ``GET /report/*``; None if unknown.
         place: where it was acquired, such as ``shop/report.py:41``.
         seconds: for how long it has been held.
         thread: the name of the thread that acquired, or its number if it is gone.
@@ -44,6 +46,7 @@ class Holder:
     """
 
     request: str | None
+    route: str | None
     place: str
     seconds: float
     thread: str
@@ -58,6 +61,7 @@ class Holder:
         backend_pid, transaction = session_of(entry)
         return cls(
             request=hold.request,
+            route=route_in(hold),
             place=hold.place,
             seconds=now - getattr(hold, "began", hold.since),
             thread=thread_name(hold.thread),
@@ -108,11 +112,12 @@ class Waiting:
     """Who waits for a connection.
 
     Attributes:
-        request, place, thread: as of `Holder`.
+        request, route, place, thread: as of `Holder`.
         seconds: for how long.
     """
 
     request: str | None
+    route: str | None
     place: str
     thread: str
     seconds: float
@@ -121,7 +126,7 @@ class Waiting:
     def of(cls, hold: Hold, now: float) -> "Self":
         """Return who waits."""
         thread = thread_name(hold.thread)
-        return cls(hold.request, hold.place, thread, now - hold.since)
+        return cls(hold.request, route_in(hold), hold.place, thread, now - hold.since)
 
 
 @dataclass(frozen=True)
@@ -282,6 +287,12 @@ def _takes_writes(endpoint: Endpoint, roster: Roster) -> bool:
         # Before PostgreSQL 14 nobody tells; what is alone is taken for a primary.
         return endpoint.standing.role is not Role.STANDBY
     return endpoint is roster.monitor.primary
+
+
+def route_in(hold: Hold) -> str | None:
+    """Return the route of a hold's request, as a framework or the path tells it."""
+    told: str | None = getattr(hold, "route", None) or hold.request
+    return None if told is None else route_of(told)
 
 
 def session_of(entry: Entry) -> tuple[int | None, str]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 import pgdbpool
 from pgdbpool import peers
 from pgdbpool.endpoint import identity
-from pgdbpool.histograms import route_of
 from pgdbpool.pool import ConnectionPool, all_pools
 from pgdbpool.status.history import LENGTH, History, Row, merged
 from pgdbpool.status.server import Server
@@ -108,8 +107,7 @@ def state_of(pool: ConnectionPool) -> dict[str, Any]:
     state = dataclasses.asdict(pool.snapshot())
     holders = [session["holder"] for session in state["sessions"] if session["holder"]]
     for one in [*holders, *state["waiting"]]:
-        if one["request"] is not None:
-            one["request"] = route_of(one["request"].partition("?")[0])
+        one["request"] = one.pop("route")
     for endpoint in state["endpoints"]:
         endpoint["role"] = endpoint["role"] and endpoint["role"].value
     leak = pool.settings.leak_warn_after

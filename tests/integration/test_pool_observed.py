@@ -5,6 +5,7 @@ import gc
 import json
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Hold
 from pgdbpool.errors import PoolError
 from pgdbpool.histograms import MOST_ROUTES, OTHER
+from pgdbpool.status.service import state_of
 from tests.asking import ask, held, pid, terminate
 from tests.soundness import assert_at_rest
 from tests.waiting import until
@@ -283,6 +285,26 @@ def test_observers_are_told_of_everything(dsn: str) -> None:
     assert issubclass(refusal, PoolTimeout)
 
 
+def test_a_finalizer_in_the_middle_of_the_pools_work_counts_once(dsn: str) -> None:
+    """When its release is carried out, and without the lock."""
+    with ConnectionPool(dsn, observe=True) as pool:
+        locked: list[bool] = []
+
+        class Witness(Recorder):
+            def released(self, *_: object) -> None:
+                locked.append(pool._is_locked_by_me())
+
+        pool.observers += (Witness(),)
+        conn = pool.acquire()
+        with pool._lock:
+            pool.release(conn, conn.hold)
+        until(lambda: locked)
+        assert_at_rest(pool)
+        (timings,) = pool.snapshot().routes.values()
+        assert sum(timings.holds.counts) == 1
+        assert locked == [False]
+
+
 def test_observers_are_refused_where_nothing_is_measured(dsn: str) -> None:
     """They would never be told anything."""
     with (
@@ -379,6 +401,28 @@ def test_a_session_tells_service_host_and_process(
     service, _, process = told.split("/")
     assert service == given.get("name", service) != ""
     assert process == str(os.getpid())
+
+
+def test_a_page_tells_no_more_of_a_request_than_its_route(pool: ConnectionPool) -> None:
+    """A path can have a secret in it, and a query."""
+    holds = [pool.acquire(request="GET /reset/0123456789abcdef0?key=s3cret")]
+    holds.append(pool.acquire(request="GET /item/9"))
+    with ThreadPoolExecutor(1) as executor:
+        waiting = executor.submit(
+            pool.acquire, 10.0, request="POST /order/17?key=s3cret"
+        )
+        until(lambda: pool.get_stats()["requests_waiting"] == 1)
+        told = json.dumps(state_of(pool))
+        for conn in holds:
+            pool.release(conn, conn.hold)
+        last = waiting.result(10.0)
+        pool.release(last, last.hold)
+
+    assert {"GET /reset/*", "GET /item/*", "POST /order/*"} <= set(
+        re.findall(r'"request": "([^"]*)"', told)
+    )
+    assert "s3cret" not in told
+    assert "0123456789abcdef0" not in told
 
 
 # Health.

@@ -1,5 +1,6 @@
 """`shared_limit`: one limit on the connections of many pools. Failure mode 43."""
 
+import contextlib
 import gc
 import logging
 import os
@@ -26,7 +27,7 @@ from pgdbpool import (
     SharedLimit,
 )
 from pgdbpool.demo.postgres import EmbeddedPostgres, free_port
-from pgdbpool.sharing import FAREWELL
+from pgdbpool.sharing import FAREWELL, _is_heard_out
 from tests.asking import ask, held, pid
 from tests.observer import backends
 from tests.soundness import assert_at_rest
@@ -292,6 +293,28 @@ def test_a_place_is_free_when_its_server_has_seen_the_session_go(
             assert time.monotonic() - began >= FAREWELL
         finally:
             private_server.thaw()
+
+
+def test_a_server_that_never_ends_is_not_listened_to_for_ever() -> None:
+    """One in the middle of a large answer goes on sending."""
+    ours, theirs = socket.socketpair()
+    is_over = threading.Event()
+
+    def send() -> None:
+        with theirs, contextlib.suppress(OSError):
+            while not is_over.is_set():
+                theirs.send(b"x" * 100)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        with ours:
+            began = time.monotonic()
+            assert not _is_heard_out(ours, 0.2)
+            assert time.monotonic() - began < 10.0
+    finally:
+        is_over.set()
+        sender.join()
 
 
 def test_a_frozen_server_is_in_nobodys_way(

@@ -87,11 +87,25 @@ def test_a_deadline_set_anew_on_another_thread_does_not_stay(
     def cancel_too_late(_: object) -> bool:
         monkeypatch.setattr(timer, "cancel", cancel)
         timer._deadlines.clear()
+        guard._is_over = False  # when the firing, which this waits for, looked at it
         guard._fire()
+        guard._is_over = True
         return False
 
     with guard:
         monkeypatch.setattr(timer, "cancel", cancel_too_late)
+    assert not timer._deadlines
+
+
+def test_what_fires_after_the_end_does_nothing(
+    conn: FakeConnection, timer: Timer
+) -> None:
+    """The connection is somebody's by then."""
+    guard = advancing(conn, 2.0)  # type: ignore[arg-type]
+    with guard:
+        pass
+    guard._fire()
+    assert not conn.is_shut_down()
     assert not timer._deadlines
 
 

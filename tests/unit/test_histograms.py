@@ -31,6 +31,7 @@ def hold_of(request: str | None, waited: float = 0.0) -> Hold:
         ("GET /u/0b8f6d3e-9d1c-4f0e-8a52-7c6f1f0f9b3a", "GET /u/*"),
         ("GET /blob/deadbeefdeadbeef", "GET /blob/*"),
         ("GET /cafe", "GET /cafe"),
+        ("GET /reset?token=s3cret", "GET /reset"),
         ("GET /" + "x" * 41, "GET /*"),
         ("GET /" + "x" * 40, "GET /" + "x" * 40),
     ],
