@@ -56,6 +56,7 @@ class Observed(Looking):
             now = monotonic()
             hold.waited = now - asked
             hold.route = hold.request
+            hold.is_reported = False
             if self._traces:
                 hold.stack = stack_of(sys._getframe(1), hold.code)  # noqa: SLF001 - who acquires
                 if now + self._patience < self._upkeep_at:
@@ -80,7 +81,7 @@ class Observed(Looking):
             return True
         with self._lock:
             self.routes.add(hold, held)
-        if hasattr(hold, "is_reported"):
+        if hold.is_reported:
             logger.info(
                 "pool %r: a connection came back after all, after %.1f s (%r)",
                 self.name,
@@ -146,7 +147,7 @@ class Observed(Looking):
             for entry in endpoint.entries:
                 hold = entry.hold
                 began: float | None = getattr(hold, "began", None)
-                if hold is None or began is None or hasattr(hold, "is_reported"):
+                if hold is None or began is None or hold.is_reported:
                     continue
                 ends = began + self._patience
                 if ends <= now:

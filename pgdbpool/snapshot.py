@@ -15,7 +15,7 @@ import psycopg2
 from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Entry, Hold
 from pgdbpool.endpoint.snapshot import EndpointState
-from pgdbpool.endpoint.stack import line_of, outside
+from pgdbpool.endpoint.stack import NO_STACK, outside
 from pgdbpool.endpoint.standing import Role
 from pgdbpool.endpoint.state import State
 from pgdbpool.histograms import route_of
@@ -69,8 +69,8 @@ class Holder:
             endpoint=entry.endpoint.name,
             transaction=transaction,
             stack=tuple(
-                f"{code.co_filename}:{line_of(code, at)} {code.co_name}"
-                for code, at in outside(getattr(hold, "stack", ()))
+                f"{code.co_filename}:{line} {code.co_name}"
+                for code, line in outside(getattr(hold, "stack", NO_STACK))
             ),
         )
 

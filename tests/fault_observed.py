@@ -24,9 +24,9 @@ OBSERVED = [
     Fault(HISTOGRAMS, "|[^/]{41,})", ")", "a token in a path is no route"),
     Fault(
         "endpoint/stack.py",
-        "and len(found) < DEEPEST:",
-        ":",
-        "a stack is bounded",
+        "return _short_stack_of(frame)",
+        "return NO_STACK",
+        "a short stack is told as well",
     ),
     Fault(
         OBSERVED_FILE,

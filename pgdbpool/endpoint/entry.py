@@ -12,7 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, ClassVar
 
 from pgdbpool.endpoint.need import Need
-from pgdbpool.endpoint.stack import Call, place_of
+from pgdbpool.endpoint.stack import Stack, place_of
 from pgdbpool.endpoint.state import Reason, State
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Hold:
     entry: "Entry"
     began: float
     waited: float
-    stack: tuple[Call, ...]
+    stack: Stack
     route: str | None
     is_reported: bool
     need: ClassVar["Need | None"] = None

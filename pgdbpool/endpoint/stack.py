@@ -4,20 +4,21 @@ import linecache
 import os
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Final
+from typing import Any, Final
 
-# So many callers are remembered, the innermost first: each costs a tenth of a
-# microsecond at every acquire.
+# So many calls are remembered, the innermost first.
 DEEPEST: Final = 6
 
 OURS: Final = str(Path(__file__).parents[1]) + os.sep
 
-# Code, and the instruction it was at: neither a frame, which would keep its variables
-# alive, nor a line, which takes long to find.
-Call = tuple[CodeType, int]
+# Codes, and the instruction each was at: neither frames, which would keep their
+# variables alive, nor lines, which take long to find. Two tuples, for many small ones
+# would take longer to make.
+Stack = tuple[tuple[CodeType, ...], tuple[int, ...]]
+NO_STACK: Final[Stack] = (), ()
 
 
-def stack_of(frame: FrameType | None, innermost: CodeType) -> tuple[Call, ...]:
+def stack_of(frame: FrameType | None, innermost: CodeType) -> Stack:
     """Return who called, from the frame of some code on, up to `DEEPEST`.
 
     Args:
@@ -26,11 +27,26 @@ def stack_of(frame: FrameType | None, innermost: CodeType) -> tuple[Call, ...]:
     """
     while frame is not None and frame.f_code is not innermost:
         frame = frame.f_back
-    found: list[Call] = []
-    while frame is not None and len(found) < DEEPEST:
-        found.append((frame.f_code, frame.f_lasti))
+    try:
+        # Every acquire does this, and a loop takes twice as long.
+        a: Any = frame
+        b = a.f_back
+        c = b.f_back
+        d = c.f_back
+        e = d.f_back
+        f = e.f_back
+        codes = a.f_code, b.f_code, c.f_code, d.f_code, e.f_code, f.f_code
+    except AttributeError:  # there are fewer
+        return _short_stack_of(frame)
+    return codes, (a.f_lasti, b.f_lasti, c.f_lasti, d.f_lasti, e.f_lasti, f.f_lasti)
+
+
+def _short_stack_of(frame: FrameType | None) -> Stack:
+    frames = []
+    while frame is not None:
+        frames.append(frame)
         frame = frame.f_back
-    return tuple(found)
+    return tuple(f.f_code for f in frames), tuple(f.f_lasti for f in frames)
 
 
 def line_of(code: CodeType, instruction: int) -> int:
@@ -43,16 +59,19 @@ def line_of(code: CodeType, instruction: int) -> int:
     return line
 
 
-def outside(stack: tuple[Call, ...]) -> list[Call]:
-    """Return what of a stack is not inside this package."""
-    return [call for call in stack if not call[0].co_filename.startswith(OURS)]
+def outside(stack: Stack) -> list[tuple[CodeType, int]]:
+    """Return what of a stack is not inside this package: codes with their lines."""
+    return [
+        (code, line_of(code, instruction))
+        for code, instruction in zip(*stack, strict=True)
+        if not code.co_filename.startswith(OURS)
+    ]
 
 
-def lines_of(stack: tuple[Call, ...]) -> list[str]:
+def lines_of(stack: Stack) -> list[str]:
     """Return a stack as a traceback has it, the innermost last. Reads the sources."""
     told = []
-    for code, instruction in reversed(outside(stack)):
-        line = line_of(code, instruction)
+    for code, line in reversed(outside(stack)):
         told.append(f'File "{code.co_filename}", line {line}, in {code.co_name}')
         source = linecache.getline(code.co_filename, line).strip()
         if source:

@@ -1,6 +1,7 @@
 """Durations in buckets, and which route a request is of."""
 
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgdbpool.endpoint.entry import Hold
-from pgdbpool.endpoint.stack import DEEPEST, lines_of, place_of, stack_of
+from pgdbpool.endpoint.stack import DEEPEST, NO_STACK, lines_of, place_of, stack_of
 from pgdbpool.histograms import BOUNDS, MOST_REQUESTS, Histogram, Routes, route_of
 
 
@@ -93,19 +94,36 @@ def test_a_stack_begins_with_who_acquired_and_is_bounded() -> None:
     def inside() -> Any:  # noqa: ANN401 - a stack
         return stack_of(sys._getframe(0), deep.__code__)
 
-    stack = deep(3 * DEEPEST, inside)
+    codes, instructions = deep(3 * DEEPEST, inside)
 
-    assert len(stack) == DEEPEST
-    assert {code for code, _ in stack} == {deep.__code__}
-    assert lines_of(stack[:1])[1].strip().startswith("return deep(levels - 1, act)")
+    assert codes == (deep.__code__,) * DEEPEST
+    assert len(instructions) == DEEPEST
+    source = lines_of((codes[:1], instructions[:1]))[1].strip()
+    assert source.startswith("return deep(levels - 1, act)")
+
+
+def test_the_stack_of_a_thread_that_has_few_callers_is_all_of_it() -> None:
+    """The outermost of them is the thread's own beginning."""
+    found = []
+
+    def target() -> None:
+        found.append(stack_of(sys._getframe(0), target.__code__))
+
+    thread = threading.Thread(target=target)
+    thread.start()
+    thread.join()
+
+    ((codes, instructions),) = found
+    assert codes[0] is target.__code__
+    assert codes[-1].co_name == "_bootstrap"
+    assert len(instructions) == len(codes) < DEEPEST
 
 
 def test_code_that_nobody_called_has_no_stack() -> None:
     """The frame was left meanwhile, as by a generator."""
-    assert stack_of(sys._getframe(0), deep.__code__) == ()
+    assert stack_of(sys._getframe(0), deep.__code__) == NO_STACK
 
 
 def test_what_stands_inside_the_package_is_not_told() -> None:
     """Only who used it."""
-    inside = (place_of.__code__, 0)
-    assert lines_of((inside,)) == []
+    assert lines_of(((place_of.__code__,), (0,))) == []
