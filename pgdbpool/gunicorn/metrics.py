@@ -54,7 +54,7 @@ else:
 
 from prometheus_client.multiprocess import mark_process_dead  # noqa: E402 - see above
 
-from pgdbpool.metrics import workers  # noqa: E402 - as above
+from pgdbpool.metrics.workers import begin_all, rest_all  # noqa: E402 - as above
 
 
 def on_starting(server: Arbiter) -> None:
@@ -100,12 +100,12 @@ def _prepare(server: Arbiter) -> None:
 
 @quiet
 def _rest(server: Arbiter) -> None:  # noqa: ARG001 - see `quiet`
-    workers.rest_all()
+    rest_all()
 
 
 @quiet
 def _begin(worker: Worker) -> None:  # noqa: ARG001 - see `quiet`
-    workers.begin_all()
+    begin_all()
 
 
 @quiet

@@ -16,6 +16,7 @@ from tests.benchmarks import (
     contention,
     contention_alone,
     cycle,
+    observing,
     ping,
     plain,
     plots,
@@ -26,6 +27,7 @@ from tests.benchmarks import (
     server,
     size,
     spike,
+    watched,
 )
 
 if TYPE_CHECKING:
@@ -37,8 +39,8 @@ if TYPE_CHECKING:
 BENCHMARKS = {
     module.NAME: module
     for module in (
-        *(cycle, size, routing, ping, contention, contention_alone),
-        *(served, plain, spike, recovery),
+        *(cycle, size, routing, observing, ping, contention, contention_alone),
+        *(served, plain, watched, spike, recovery),
     )
 }
 WIDTH_OF_A_FILE = 120
@@ -51,6 +53,8 @@ DISTRIBUTIONS = (
     "SQLAlchemy",
     "DBUtils",
     "gunicorn",
+    "prometheus-client",
+    "opentelemetry-sdk",
 )
 
 

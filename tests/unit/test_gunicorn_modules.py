@@ -1,0 +1,33 @@
+"""What gunicorn finds in the modules of hooks, which may be its whole configuration."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+# Of what stands in a configuration gunicorn takes each name that is a setting.
+LOOK = """
+import importlib, sys
+from gunicorn.config import KNOWN_SETTINGS
+found = vars(importlib.import_module(sys.argv[1])).keys()
+print(*sorted(found & {setting.name for setting in KNOWN_SETTINGS}))
+"""
+HOOKS = """
+child_exit nworkers_changed on_exit on_starting post_fork post_worker_init pre_fork
+when_ready worker_exit
+"""
+
+
+@pytest.mark.parametrize("module", ["pgdbpool.gunicorn", "pgdbpool.gunicorn.metrics"])
+def test_a_module_of_hooks_sets_nothing_else(module: str) -> None:
+    """So that ``gunicorn -c python:pgdbpool.gunicorn`` works."""
+    found = subprocess.run(
+        [sys.executable, "-c", LOOK, module],
+        env=os.environ,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    ).stdout
+    assert found.split() == HOOKS.split()
