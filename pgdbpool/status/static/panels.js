@@ -74,7 +74,7 @@ export class Pool {
     const [holders, holderRows] = table("held for", "request", "acquired at", "worker", "backend", "transaction");
     const [line, lineRows] = table("", "waits for", "request", "acquires at", "worker");
     const [routes, routeRows] = table("route", "holds", "wait, mean", "hold, mean", "hold, 95 % within");
-    const [sessions, sessionRows] = table("backend", "state", "for", "waits for", "transaction", "whose", "held by");
+    const [sessions, sessionRows] = table("server", "backend", "state", "for", "waits for", "transaction", "whose", "held by");
     Object.assign(this, { endpointRows, holderRows, lineRows, routeRows, sessionRows });
     this.asked = make("p", { class: "note" });
     this.routePanel = panel("Routes", routes);
@@ -245,15 +245,18 @@ export class Pool {
   }
 
   showSessions(status, held, seen) {
-    const owners = new Map(held.map((one) => [one.backend_pid, one]));
+    // Two servers may each have a process of the same number.
+    const key = (endpoint, pid) => `${endpoint} ${pid}`;
+    const owners = new Map(held.map((one) => [key(one.endpoint, one.backend_pid), one]));
     const sessions = seen.flatMap((one) => one.sessions.map((session) => ({ ...session, endpoint: one.endpoint })));
     rows(
       this.sessionRows,
       sessions,
-      (one) => `${one.endpoint} ${one.pid}`,
+      (one) => key(one.endpoint, one.pid),
       (one) => {
-        const owner = owners.get(one.pid);
+        const owner = owners.get(key(one.endpoint, one.pid));
         return [
+          one.endpoint,
           one.pid,
           one.is_asking ? "asks for this" : one.state || "not shown to us",
           one.is_asking ? "–" : duration(one.seconds),
