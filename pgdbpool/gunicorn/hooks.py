@@ -28,7 +28,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec
 
-from pgdbpool import greenlets, peers
+from pgdbpool import greenlets, listener, peers
 from pgdbpool import pool as pools
 from pgdbpool.endpoint import identity
 from pgdbpool.errors import SettingsError
@@ -96,7 +96,8 @@ def nworkers_changed(server: Arbiter, new_value: int, old_value: int | None) -> 
 
 @quiet
 def pre_fork(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001 - gunicorn's
-    """Let the arbiter hold no connection, and have a reaper."""
+    """Let the arbiter hold no connection and serve nothing, and have a reaper."""
+    listener.rest_all()
     _service.pipe.start(server.cfg)
     _retire_idle()
 
@@ -130,6 +131,7 @@ def post_worker_init(worker: Worker) -> None:
     _member.warm(time.monotonic() + seconds)
     if worker.age == 1:
         _member.check()
+    listener.begin_all()
 
 
 @quiet
@@ -139,6 +141,7 @@ def worker_exit(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001 - guni
         # gunicorn calls this one in the arbiter when it finds a worker vanished.
         _service.pipe.tell(gone=_service.token(worker))
         return
+    listener.rest_all()
     peers.leave()
     if _member is not None:
         _member.close(time.monotonic() + CLOSE_SECONDS)

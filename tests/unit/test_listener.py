@@ -1,0 +1,179 @@
+"""An application on a port of its own."""
+
+import contextlib
+import http.client
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+
+from pgdbpool import listener as listeners
+from pgdbpool.errors import SettingsError
+from pgdbpool.listener import MOST_CLIENTS, PATIENCE, Listener
+from tests.waiting import until
+
+HOST = "127.0.0.1"
+
+StartResponse = Callable[..., Any]
+
+
+def hello(_: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+    """Answer."""
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"hello"]
+
+
+def fail(_: dict[str, Any], __: StartResponse) -> Iterable[bytes]:
+    """Do not answer."""
+    raise ValueError("the application is broken")
+
+
+@contextlib.contextmanager
+def serving(app: Any = hello, **more: Any) -> Iterator[Listener]:  # noqa: ANN401 - of `Listener`
+    """Give a listener at any port, closed with the block."""
+    listener = Listener(app, 0, **more)
+    try:
+        yield listener
+    finally:
+        listener.close()
+
+
+def get(port: int, host: str = HOST) -> tuple[int, bytes]:
+    """Return status and body of an answer."""
+    client = http.client.HTTPConnection(host, port, timeout=10.0)
+    with contextlib.closing(client):
+        client.request("GET", "/")
+        answer = client.getresponse()
+        return answer.status, answer.read()
+
+
+def test_it_serves_until_it_is_closed() -> None:
+    """The port is free then; closing twice does no harm."""
+    with serving() as listener:
+        assert get(listener.port) == (HTTPStatus.OK, b"hello")
+        assert repr(listener) == f"<Listener {HOST}:{listener.port}>"
+    listener.close()
+    with pytest.raises(ConnectionRefusedError):
+        get(listener.port)
+    assert listener not in listeners._listeners
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="there is no IPv6")
+def test_it_listens_at_an_address_of_ipv6() -> None:
+    """As it is written, without brackets."""
+    with serving(host="::1") as listener:
+        assert get(listener.port, "::1") == (HTTPStatus.OK, b"hello")
+
+
+@pytest.mark.parametrize("port", ["80", 1.5, True, None, -1, 65536])
+def test_what_is_no_port_is_refused(port: Any) -> None:  # noqa: ANN401 - bad on purpose
+    """By name, before anything is opened."""
+    with pytest.raises(SettingsError, match=r"^port: must be"):
+        Listener(hello, port)
+
+
+def test_a_port_that_is_taken_is_told_so() -> None:
+    """By somebody who does not share it."""
+    with socket.create_server((HOST, 0)) as sock:
+        port = sock.getsockname()[1]
+        with pytest.raises(OSError, match=f"cannot listen at {HOST}:{port}: "):
+            Listener(hello, port)
+
+
+def test_two_share_a_port() -> None:
+    """As the workers of a service do; the one that is left serves all."""
+    with serving() as listener:
+        second = Listener(hello, listener.port)
+        second.close()
+        for _ in range(20):
+            assert get(listener.port) == (HTTPStatus.OK, b"hello")
+
+
+def test_it_rests_and_begins_again() -> None:
+    """At the same port, though any would have done at first."""
+    with serving() as listener:
+        listeners.rest_all()
+        with pytest.raises(ConnectionRefusedError):
+            get(listener.port)
+        port = listener.port
+        listeners.begin_all()
+        listeners.begin_all()
+        assert listener.port == port
+        assert get(port) == (HTTPStatus.OK, b"hello")
+
+
+def test_an_application_that_fails_fails_that_request_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is logged, and the next one is answered."""
+    with serving(fail) as listener:
+        for _ in range(2):
+            assert get(listener.port)[0] == HTTPStatus.INTERNAL_SERVER_ERROR
+    assert "the application is broken" in caplog.text
+
+
+def test_clients_that_say_nothing_keep_nobody_out() -> None:
+    """Those that are too many are hung up on; the others in the end."""
+    with serving() as listener, contextlib.ExitStack() as stack:
+        silent = [
+            stack.enter_context(socket.create_connection((HOST, listener.port)))
+            for _ in range(MOST_CLIENTS - 1)
+        ]
+        assert get(listener.port) == (HTTPStatus.OK, b"hello")
+        more = [
+            stack.enter_context(socket.create_connection((HOST, listener.port)))
+            for _ in range(2)
+        ]
+        more[-1].settimeout(4 * PATIENCE)
+        assert more[-1].recv(1) == b""
+        silent[0].settimeout(4 * PATIENCE)
+        assert silent[0].recv(1) == b""
+        until(lambda: answers(listener.port), 4 * PATIENCE)
+
+
+def answers(port: int) -> bool:
+    """Whether it does; it may hang up."""
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        return get(port) == (HTTPStatus.OK, b"hello")
+    return False
+
+
+def test_a_forked_child_serves_only_when_it_is_told_to() -> None:
+    """It has none of the threads; the parent goes on."""
+    with serving() as listener:
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            found = b"?"
+            try:
+                rests = listener._server is None
+                listeners.begin_all()
+                found = b"ok" if rests and get(listener.port)[1] == b"hello" else b"no"
+            finally:
+                os.write(writer, found)
+                os._exit(0)
+        os.waitpid(pid, 0)
+        os.close(writer)
+        with os.fdopen(reader, "rb") as told:
+            assert told.read() == b"ok"
+        for _ in range(20):
+            assert get(listener.port) == (HTTPStatus.OK, b"hello")
+
+
+def test_what_it_serves_is_told_that_there_are_threads() -> None:
+    """And which thread it is in is none that anybody waits for."""
+    seen: list[tuple[bool, int]] = []
+
+    def look(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        seen.append((environ["wsgi.multithread"], threading.get_ident()))
+        return hello(environ, start_response)
+
+    with serving(look) as listener:
+        get(listener.port)
+    ((is_multithread, thread),) = seen
+    assert is_multithread
+    assert thread != threading.get_ident()
