@@ -1,9 +1,11 @@
 """The command ``pgdbpool``, which is there even when its libraries are not."""
 
 import sys
+from typing import Final
 
-# What the extra "demo" brings: name of the module, as an import reports it.
-EXTRA = frozenset({"click", "psutil", "psycopg2", "rich"})
+DEMO: Final = "demo"
+# Which extra brings what a command may miss: by module, as an import reports it.
+EXTRAS: Final = {"click": "cli", "psutil": DEMO, "rich": "cli"}
 
 
 def main() -> None:
@@ -13,8 +15,11 @@ def main() -> None:
 
         command(prog_name="pgdbpool")
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in EXTRA:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
             raise
-        sys.exit("the command pgdbpool needs more: pip install 'pgdbpool[demo]'")
+        # The demo's brings all of it.
+        extra = DEMO if sys.argv[1:2] == [DEMO] else extra
+        sys.exit(f"the command pgdbpool needs more: pip install 'pgdbpool[{extra}]'")
     except KeyboardInterrupt:
         sys.exit(130)

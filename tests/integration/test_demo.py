@@ -258,7 +258,10 @@ def test_an_unreachable_database_is_an_error_without_traceback() -> None:
 @pytest.mark.parametrize("name", ["click", "rich", "psutil"])
 def test_a_missing_extra_is_one_line(name: str) -> None:
     """Without the extra the command says in one line what to install."""
-    code = f"import sys; sys.modules[{name!r}] = None; {COMMAND[-1]}"
+    code = (
+        f"import sys; sys.modules[{name!r}] = None; sys.argv[1:] = ['demo']; "
+        f"{COMMAND[-1]}"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,

@@ -345,17 +345,36 @@ def test_it_needs_nothing_that_only_the_demo_needs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "missing"),
-    [("settings", "click"), ("settings", "rich"), ("demo", "psutil")],
+    ("given", "missing", "extra"),
+    [
+        ("settings", "click", "cli"),
+        ("settings", "rich", "cli"),
+        ("demo", "psutil", "demo"),
+        ("demo", "click", "demo"),
+    ],
 )
-def test_what_a_command_needs_is_told_in_one_line(given: str, missing: str) -> None:
+def test_what_a_command_needs_is_told_in_one_line(
+    given: str, missing: str, extra: str
+) -> None:
     """With what to install."""
     ended = main(given, without=missing)
 
     assert ended.returncode == 1
     assert ended.stderr == (
-        "the command pgdbpool needs more: pip install 'pgdbpool[demo]'\n"
+        f"the command pgdbpool needs more: pip install 'pgdbpool[{extra}]'\n"
     )
+
+
+def test_the_package_is_the_same_command() -> None:
+    """For whoever has it on the path of no shell."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "pgdbpool", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert ended.stdout.startswith("pgdbpool, version ")
 
 
 def test_a_command_that_does_not_exist_is_bad_usage() -> None:
