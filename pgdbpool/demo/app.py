@@ -18,8 +18,9 @@ from werkzeug.wrappers import Request, Response
 
 from pgdbpool.demo.signals import FREEZE, RESTART
 from pgdbpool.errors import CommitUnknown
+from pgdbpool.metrics.prometheus import PrometheusMetrics
 from pgdbpool.pool import ConnectionPool
-from pgdbpool.status import StatusApp
+from pgdbpool.status import HealthApp, StatusApp
 from pgdbpool.wsgi import PoolMiddleware
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ STATUS = "/_pgdbpool"
 # To a standby where there is one; no POST of the shop would be a good one.
 READ_METHODS = ("GET", "HEAD")
 LONGEST_SLEEP = 10.0
+# Seconds after which a connection is taken for one that is kept.
+LONG_HOLD = 5.0
 # More of anything would not be an order.
 LARGEST_NUMBER = 1_000_000
 
@@ -73,8 +76,12 @@ INDEX = {
     "POST /orders": "order something: customer, article, quantity",
     "GET /orders.csv": "all of them, streamed out of a server-side cursor",
     "GET /revenue": "the sum over all orders",
-    "GET /slow?seconds=<number>": "a query that takes its time (10 s at most)",
+    "GET /slow?seconds=<number>": "a query that takes its time (10 s at most); the "
+    "log and the status page name it from 5 s on",
     "GET /pool": "what the pool of the worker that answers is doing",
+    "GET /livez, /readyz": "probes",
+    "GET /metrics": "what Prometheus is told, of all workers",
+    f"GET {STATUS}/": "the status page",
 }
 
 URLS = Map(
@@ -96,12 +103,30 @@ def make_application() -> WSGIApplication:
 
     The pool's size is left to `pgdbpool.gunicorn`.
     """
-    pool = ConnectionPool(os.environ[DSN_VARIABLE], name="shop", observe=True)
+    pool = ConnectionPool(
+        os.environ[DSN_VARIABLE],
+        name="shop",
+        observe=True,
+        leak_warn_after=LONG_HOLD,
+        sql_comments=True,
+    )
     read_methods = READ_METHODS if pool.endpoints[1:] else ()
     wrapped = PoolMiddleware(shop, pool, read_methods=read_methods)
-    return DispatcherMiddleware(
-        tell_unknown_outcome(wrapped), {STATUS: StatusApp(pool, actions=_actions(pool))}
-    )
+    _metrics().add(pool)
+    health = HealthApp(pool)
+    beside = {
+        STATUS: StatusApp(pool, actions=_actions(pool)),
+        "/livez": health,
+        "/readyz": health,
+        "/metrics": _metrics().app(),
+    }
+    return DispatcherMiddleware(tell_unknown_outcome(wrapped), beside)
+
+
+@functools.cache
+def _metrics() -> PrometheusMetrics:
+    """Return those of the process: its registry takes them once."""
+    return PrometheusMetrics()
 
 
 def _actions(pool: ConnectionPool) -> dict[str, Callable[[], object]]:

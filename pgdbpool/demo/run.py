@@ -173,8 +173,10 @@ class Demo:
         for command, what in _to_try(server):
             say(f"  {command:<50} {what}".rstrip())
         if database.is_ours:
+            here = os.getpid()
             what = _words(database)[0]
-            say(f"  {f'kill -USR1 {os.getpid()}':<50} {what} under it")
+            say(f"  {f'kill -USR1 {here}':<50} {what} under it, as a button does")
+            say(f"  {f'kill -USR2 {here}':<50} freeze it for {FROZEN:g} s, as another")
         say(f"  {f'tail -f {server.log}':<50} gunicorn's and pool's log")
         say()
 
@@ -261,7 +263,10 @@ def _to_try(server: Server) -> list[tuple[str, str]]:
         (f"curl -d customer=7 -d article=3 -d quantity=2 {here}/orders", ""),
         (f"curl -s {here}/orders.csv | wc -l", "all of them, streamed"),
         (f"curl {here}/pool", "a worker's pool"),
+        (f"curl '{here}/slow?seconds=9'", "a connection that is kept: see the page"),
+        (f"curl {here}/readyz", "whether it can serve; /metrics for Prometheus"),
         (f"{here}{STATUS}/", "all pools live, for a browser"),
+        (f"pgdbpool top {here}{STATUS}/", "the same in a terminal"),
     ]
 
 

@@ -67,6 +67,7 @@ class Server:
         self._listener = listener
         self.log = folder / "server.log"
         self._ready = folder / "ready"  # gets a byte of every worker
+        self._metrics = folder / "metrics"  # of all workers, for whichever is asked
         self._workers = 0
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -138,6 +139,7 @@ class Server:
             DSN_VARIABLE: dsn,
             "PGDBPOOL_DEMO_LISTENER": str(self._listener.fileno()),
             "PGDBPOOL_DEMO_READY": str(self._ready),
+            "PROMETHEUS_MULTIPROC_DIR": str(self._metrics),
             OWNER_VARIABLE: self._owner,
             "PGDBPOOL_DEMO_WORKERS": str(workers),
             "PGDBPOOL_DEMO_THREADS": str(threads),

@@ -4,9 +4,9 @@ import os
 import signal
 from pathlib import Path
 
-from pgdbpool import gunicorn as hooks
 from pgdbpool.demo.parent import end_with_parent
-from pgdbpool.gunicorn import *  # noqa: F403 (the hooks, as a user imports them)
+from pgdbpool.gunicorn import metrics as hooks
+from pgdbpool.gunicorn.metrics import *  # noqa: F403 (the hooks, as a user imports them)
 from pgdbpool.gunicorn.server import Worker
 
 wsgi_app = "pgdbpool.demo.app:make_application()"

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any
 
 import psycopg2
@@ -51,6 +52,15 @@ def json_of(answer: TestResponse) -> dict[str, Any]:
     """Return the object of an answer."""
     assert isinstance(answer.json, dict)
     return answer.json
+
+
+def test_probes_and_metrics_are_served_beside_it(client: Client) -> None:
+    """All that there is to see of a pool."""
+    assert client.get("/livez").status_code == HTTPStatus.OK
+    assert client.get("/readyz").json["saturated"] is False
+    client.get("/orders/42")
+    told = client.get("/metrics").text
+    assert 'pgdbpool_hold_seconds_count{pool="shop",route="GET /orders/*"} 1.0' in told
 
 
 def test_shop_has_the_promised_orders(client: Client) -> None:
