@@ -91,6 +91,7 @@ class Listener:
         server, self._server = self._server, None
         if server is not None:
             server.shutdown()
+            server.server_close()  # its own thread may not have come to it yet
 
     def close(self) -> None:
         """Serve no more, for good. Blocks for half a second at most."""
