@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable
+from socketserver import BaseServer
 from typing import Any, Final
 
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
@@ -68,7 +69,7 @@ class Listener:
             return
         with self._listening() as sock:
             server = _Server(self._host, self.port, self._app, sock)
-            greenlets.start(server.serve_forever, PERIOD)
+            greenlets.start(server.serve_forever)
         self._server = server
         self.port = server.port
 
@@ -91,7 +92,7 @@ class Listener:
         server, self._server = self._server, None
         if server is not None:
             server.shutdown()
-            server.server_close()  # its own thread may not have come to it yet
+            server.server_close()
 
     def close(self) -> None:
         """Serve no more, for good. Blocks for half a second at most."""
@@ -131,6 +132,10 @@ class _Server(ThreadedWSGIServer):
         self._places = threading.BoundedSemaphore(MOST_CLIENTS)
         # With a copy of the socket; else it would print what is wrong, and exit.
         super().__init__(host, port, app, _Handler, fd=sock.fileno())
+
+    def serve_forever(self, poll_interval: float = PERIOD) -> None:
+        # Werkzeug's would close the socket too: nobody would know when it has.
+        BaseServer.serve_forever(self, poll_interval)
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as it is there
         if not self._places.acquire(blocking=False):
