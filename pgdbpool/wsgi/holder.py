@@ -66,7 +66,8 @@ class Holder:
         self.rules = rules
         self.environ = environ
         self.method: str = environ.get("REQUEST_METHOD", "")
-        self._path: str = environ.get("PATH_INFO", "")
+        # Now: what dispatches further on moves parts of the path from one to the other.
+        self._path: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
         # Held by the thread that acquires, so that a second one waits for that
         # connection and does not take another.
         self._acquiring = _thread.allocate_lock()

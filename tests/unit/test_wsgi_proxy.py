@@ -133,6 +133,19 @@ def test_the_pool_is_told_what_acquires_and_where(pool: ScriptedPool) -> None:
     assert pool.callers == ["my_handler"]
 
 
+def test_where_the_application_is_mounted_is_told_as_well(pool: ScriptedPool) -> None:
+    """Two of them may have the same paths."""
+
+    def app(environ: Environ, start: Start) -> list[bytes]:
+        environ["SCRIPT_NAME"] += environ.pop("PATH_INFO")  # as one inside it would
+        environ["pgdbpool.conn"].cursor()
+        start(OK, TEXT)
+        return []
+
+    run(PoolMiddleware(app, pool), pool, path="/list", SCRIPT_NAME="/admin")
+    assert pool.requests == ["GET /admin/list"]
+
+
 def test_a_path_cannot_forge_a_line_of_the_log(pool: ScriptedPool) -> None:
     """What is not printable is quoted as it was on the wire."""
 
