@@ -15,8 +15,10 @@ from pathlib import Path
 
 # PostgreSQL cuts the name at NAMEDATALEN - 1 bytes (manual, "error reporting").
 LONGEST_NAME = 63
-# Of a host's name so much is shown.
+# Of a host's name so much is shown: its ends, for what tells one host from the next may
+# stand at either.
 LONGEST_HOST = 20
+GAP = ".."
 
 _token = ""
 
@@ -41,18 +43,30 @@ def application_name(params: Mapping[str, str], service: str | None) -> str:
         params: of libpq.
         service: what the user calls it; None: as the program is called.
     """
-    suffix = f":{_token}" if _token else ""
-    room = LONGEST_NAME - len(suffix)
     given = params.get("application_name") or os.environ.get("PGAPPNAME")
-    name = given or _whose(service or _program(), room)
-    return name.encode()[:room].decode(errors="ignore") + suffix
+    if not _token:
+        return given or _whose(_plain(service or _program()), LONGEST_NAME)
+    suffix = f":{_token}"
+    room = LONGEST_NAME - len(suffix)
+    name = (
+        _plain(given)[:room] if given else _whose(_plain(service or _program()), room)
+    )
+    return name + suffix
 
 
 def _whose(service: str, room: int) -> str:
-    """Return ``service/host/process``; where room is short, less of the first two."""
-    host = socket.gethostname().partition(".")[0][:LONGEST_HOST]
+    """Return ``service/host/process``; where room is short, less of the service."""
+    host = _plain(socket.gethostname().partition(".")[0])
+    if len(host) > LONGEST_HOST:
+        end = (LONGEST_HOST - len(GAP)) // 2
+        host = host[:end] + GAP + host[-end:]
     rest = f"/{host}/{os.getpid()}"
-    return service.encode()[: room - len(rest)].decode(errors="ignore") + rest
+    return _plain(service)[: room - len(rest)] + rest
+
+
+def _plain(name: str) -> str:
+    """Return a name in letters that the server does not make several of."""
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in name)
 
 
 def _program() -> str:
