@@ -114,7 +114,7 @@ def make_application() -> WSGIApplication:
     wrapped = PoolMiddleware(shop, pool, read_methods=read_methods)
     _metrics().add(pool)
     health = HealthApp(pool)
-    beside = {
+    beside: dict[str, WSGIApplication] = {
         STATUS: StatusApp(pool, actions=_actions(pool)),
         "/livez": health,
         "/readyz": health,
