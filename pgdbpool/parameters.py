@@ -11,6 +11,9 @@ from pgdbpool.errors import SettingsError
 
 # What libpq takes for the beginning of a URL.
 SCHEMES: Final = ("postgresql://", "postgres://")
+SECRET_KEYS: Final = ("password", "sslpassword")
+# Parameters that are names, which may be those of a place.
+MAY_HAVE_AT: Final = ("user", "dbname", "application_name", "service", "krbsrvname")
 # For messages, without the name of a setting.
 ENCODE: Final = (
     "in a URL, percent-encode the credentials: %40 for @, %2F for /, %25 for %"
@@ -110,8 +113,20 @@ def _is_torn(url: str) -> bool:
     """Whether an @ stands between the one that ends the password and the query.
 
     A password ends at the first @, and there is none if a / comes before that (libpq,
-    ``conninfo_uri_parse_options``).
+    ``conninfo_uri_parse_options``). What a ? of it tears off is taken for the query.
     """
     rest = url.partition("://")[2]
     before, _, after = rest.partition("@")
-    return "@" in (rest if "/" in before else after).partition("?")[0]
+    place, _, query = (rest if "/" in before else after).partition("?")
+    return "@" in place or any(map(_has_end_of_password, query.split("&")))
+
+
+def _has_end_of_password(part: str) -> bool:
+    """Whether an @ stands in a query where none is to be expected.
+
+    Of what follows a password the host is a part, often with the / of a database.
+    """
+    key, _, value = part.partition("=")
+    if "@" not in value or key in SECRET_KEYS or value.startswith(("/", "@")):
+        return False  # the last are paths and abstract sockets
+    return "/" in value or key not in MAY_HAVE_AT

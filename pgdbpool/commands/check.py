@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 
 from pgdbpool.commands.asked import dotenv_option, prefix_option, settings_asked
-from pgdbpool.doctor.diagnosis import Diagnosis, diagnose
+from pgdbpool.doctor.diagnosis import Diagnosis, diagnose, refused
 from pgdbpool.doctor.facts import Plan
 from pgdbpool.doctor.findings import Severity
 from pgdbpool.doctor.table import show
@@ -87,6 +87,8 @@ def check(
         )
         diagnosis = diagnose(settings, plan, timeout)
     except (SettingsError, ImportError) as error:
+        if as_json:
+            click.echo(json.dumps(refused(error), indent=2))
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

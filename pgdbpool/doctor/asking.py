@@ -6,8 +6,10 @@ another session, and an answer that is refused leaves the others as they are.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
     from pgdbpool.doctor.facts import Facts
 
+# What the doctor's own sessions are called.
+NAME: Final = "pgdbpool check"
 # So many bytes of a name are left of it, however long host, process and token are.
 MOST_OF_NAME: Final = 30
 MOST_OF_SERVICE: Final = 12
@@ -32,6 +36,8 @@ LIMITS: Final = (
     "idle_in_transaction_session_timeout",
     "idle_session_timeout",
 )
+# Where libpq looks for one (manual, libpq, "SSL Support").
+ROOT_CERTIFICATE: Final = "~/.postgresql/root.crt"
 CLIENT: Final = (
     "connect_timeout",
     "keepalives",
@@ -40,27 +46,38 @@ CLIENT: Final = (
     "keepalives_count",
     "tcp_user_timeout",
 )
+# ALTER ROLE ... SET role makes another of a role at its login; RESET ROLE undoes it.
 WHO: Final = """
-    SELECT session_user::text, r.rolsuper, r.rolbypassrls,
+    SELECT session_user::text, s.rolsuper, r.rolbypassrls OR s.rolbypassrls,
            s.rolconnlimit, d.datconnlimit,
-           current_setting('default_transaction_read_only') = 'on'
+           current_setting('default_transaction_read_only') = 'on',
+           ARRAY(SELECT rolname::text FROM pg_roles
+                 WHERE rolsuper AND NOT s.rolsuper
+                 AND pg_has_role(s.oid, oid, 'MEMBER') ORDER BY rolname)
     FROM pg_roles AS r, pg_roles AS s, pg_database AS d
     WHERE r.rolname = current_user AND s.rolname = session_user
     AND d.datname = current_database()
 """
 # As the reaper counts, but that the service goes by its role and name here. Of sessions
-# of other roles one sees the database, but neither name nor kind.
+# of other roles one sees who and where they are, but not their kind: their walsenders
+# are known by another view, and their parallel workers count as connections.
 CAPACITY: Final = """
     SELECT current_setting('max_connections')::int,
            current_setting('superuser_reserved_connections')::int
            + coalesce(current_setting('reserved_connections', true)::int, 0),
-           count(*) FILTER (WHERE NOT is_own)::int, count(*) FILTER (WHERE is_own)::int
-    FROM (SELECT coalesce(usename = session_user
+           count(*) FILTER (WHERE NOT is_own)::int,
+           count(*) FILTER (WHERE is_own)::int,
+           count(*) FILTER (WHERE NOT is_own AND usename = session_user)::int,
+           count(*) FILTER (WHERE NOT is_own AND datname = current_database())::int
+    FROM (SELECT usename, datname, coalesce(usename = session_user
                  AND application_name ~ %(own)s, false)
-          FROM pg_stat_activity
+          FROM pg_stat_activity AS session
           WHERE datid IS NOT NULL AND usesysid IS NOT NULL
           AND coalesce(backend_type, 'client backend') = 'client backend'
-          AND pid <> pg_backend_pid()) AS session (is_own)
+          AND NOT EXISTS (SELECT FROM pg_stat_replication AS sender
+                          WHERE sender.pid = session.pid)
+          AND application_name IS DISTINCT FROM %(doctor)s
+          AND pid <> pg_backend_pid()) AS session (usename, datname, is_own)
 """
 TIME: Final = """
     SELECT name, setting::float / 1000 FROM pg_settings WHERE name = ANY (%s)
@@ -107,9 +124,10 @@ def ask(conn: connection, facts: Facts, own: str) -> None:
     facts.role = "standby" if role[0] else "primary"
     _ask_position(conn, facts)
     _ask_who(conn, facts)
-    row = row_of(conn, CAPACITY, {"own": own})
+    row = row_of(conn, CAPACITY, {"own": own, "doctor": NAME})
     if row is not None:
-        facts.max_connections, facts.reserved, facts.in_use, facts.own = row
+        facts.max_connections, facts.reserved, facts.in_use, facts.own = row[:4]
+        facts.role_in_use, facts.database_in_use = row[4:]
     facts.limits = {str(name): float(value) for name, value in _limits(conn)}
     if not facts.tls:
         row = row_of(conn, GSS)
@@ -122,9 +140,16 @@ def _look(conn: connection, facts: Facts) -> None:
     facts.version = conn.info.server_version
     facts.tls = str(conn.info.ssl_attribute("protocol")) if conn.info.ssl_in_use else ""
     facts.sslmode = given.get("sslmode")
+    root = Path(given.get("sslrootcert") or ROOT_CERTIFICATE)
+    with contextlib.suppress(RuntimeError):  # there is no home
+        facts.root_certificate = root.expanduser().exists()
     facts.client = {key: given[key] for key in CLIENT if given.get(key)}
-    address = address_of(conn)
-    facts.local = address is None or ipaddress.ip_address(address).is_loopback
+    facts.address = address_of(conn)
+    facts.local = (
+        facts.address is None or ipaddress.ip_address(facts.address).is_loopback
+    )
+    hosts = (given.get("host") or given.get("hostaddr") or "").split(",")
+    facts.hosts = hosts if len(hosts) > 1 else []
 
 
 def _measure(conn: connection, facts: Facts) -> None:
@@ -143,17 +168,38 @@ def _ask_position(conn: connection, facts: Facts) -> None:
     if row is not None:
         facts.position = None if row[1] is None else int(row[1])
         facts.timeline = None if row[2] is None else int(row[2], 16)
-    row = row_of(conn, REPLAY) if facts.role == "standby" else None
+    if facts.role == "standby":
+        ask_replay(conn, facts)
+
+
+def ask_replay(conn: connection, facts: Facts) -> None:
+    """Find out how a standby is doing. Blocks for a round trip.
+
+    Raises:
+        psycopg2.Error: the session is lost.
+    """
+    row = row_of(conn, REPLAY)
     if row is not None:
         facts.replayed = None if row[0] is None else float(row[0])
         facts.paused, facts.streaming = row[1:]
+
+
+def position_of(conn: connection) -> int | None:
+    """Return what a server wrote, or as a standby replayed. Blocks for a round trip.
+
+    Raises:
+        psycopg2.Error: the session is lost.
+    """
+    row = row_of(conn, PROBE)
+    return None if row is None or row[1] is None else int(row[1])
 
 
 def _ask_who(conn: connection, facts: Facts) -> None:
     row = row_of(conn, WHO)
     if row is not None:
         facts.user, facts.superuser, facts.bypasses_rls = row[:3]
-        facts.role_limit, facts.database_limit, facts.read_only = row[3:]
+        facts.role_limit, facts.database_limit, facts.read_only = row[3:6]
+        facts.superusers = row[6]
 
 
 def _limits(conn: connection) -> list[tuple[Any, ...]]:

@@ -5,28 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from pgdbpool.doctor.findings import Finding, Severity
+from pgdbpool.doctor.findings import Finding, Severity, fine, warning, wrong
 from pgdbpool.endpoint.need import Need
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pgdbpool.doctor.facts import Facts, Plan
-
-
-def measure(servers: Sequence[Facts]) -> None:
-    """Fill in how far each standby is behind what the primary has written.
-
-    What a standby has replayed last may be old only because nobody writes. So its age
-    counts where there is more to replay.
-    """
-    written = [one.position for one in servers if one.role == "primary"]
-    positions = [position for position in written if position is not None]
-    for one in servers:
-        if one.role != "standby" or one.position is None or not positions:
-            continue
-        one.lag_bytes = max(0, max(positions) - one.position)
-        one.lag = one.replayed if one.lag_bytes else 0.0
 
 
 def findings_of_all(
@@ -40,7 +25,7 @@ def findings_of_all(
         plan: how many connections the service wants.
     """
     found = [
-        cluster(servers),
+        cluster(servers, need),
         primary(servers, need),
         twice(servers),
         threads(plan),
@@ -48,7 +33,7 @@ def findings_of_all(
     return [finding for finding in found if finding is not None]
 
 
-def cluster(servers: Sequence[Facts]) -> Finding | None:
+def cluster(servers: Sequence[Facts], need: Need | None) -> Finding | None:
     """Return whether all servers are of one cluster."""
     systems: dict[str, list[str]] = defaultdict(list)
     for one in servers:
@@ -57,12 +42,19 @@ def cluster(servers: Sequence[Facts]) -> Finding | None:
     if sum(map(len, systems.values())) <= 1:
         return None
     if len(systems) == 1:
-        return Finding("cluster", Severity.FINE, "all servers are of one cluster")
+        return fine("cluster", "all servers are of one cluster")
     groups = "; ".join(", ".join(names) for names in systems.values())
-    return Finding(
+    text = f"these are {len(systems)} clusters, not one: {groups}"
+    if need is Need.ANY:
+        return warning(
+            "cluster",
+            f"{text}; with target_session_attrs=any each is written to",
+            "Look whether what is written to one gets to the others (logical "
+            "replication); else give each cluster a pool of its own.",
+        )
+    return wrong(
         "cluster",
-        Severity.WRONG,
-        f"these are {len(systems)} clusters, not one: {groups}",
+        text,
         "A pool is for a primary and the standbys that replicate it: give each cluster "
         "a pool of its own.",
     )
@@ -71,21 +63,14 @@ def cluster(servers: Sequence[Facts]) -> Finding | None:
 def primary(servers: Sequence[Facts], need: Need | None) -> Finding | None:
     """Return whether there is one primary, if one is needed."""
     answering = [one for one in servers if one.role is not None]
+    found = {place_of(one): one for one in answering if one.role == "primary"}
+    primaries = list(found.values())
+    if len(primaries) > 1 and need is not Need.STANDBY:
+        return _several(primaries, need)
     if not answering or need not in (None, Need.PRIMARY):
         return _standby(answering, need)
-    found = {place_of(one): one.name for one in answering if one.role == "primary"}
-    primaries = list(found.values())
-    if len(primaries) == 1:
-        return Finding("primary", Severity.FINE, f"{primaries[0]} is the primary")
     if primaries:
-        return Finding(
-            "primary",
-            Severity.WRONG,
-            f"{len(primaries)} servers say that they are the primary: "
-            f"{', '.join(primaries)}",
-            "Stop the one that was not meant to be, and make it a standby again with "
-            "pg_rewind. Is each to be written to, give target_session_attrs=any.",
-        )
+        return fine("primary", f"{primaries[0].name} is the primary")
     return Finding(
         "primary",
         # One name may be that of the readers.
@@ -94,6 +79,53 @@ def primary(servers: Sequence[Facts], need: Need | None) -> Finding | None:
         "Name the primary too (host=db1,db2), or promote a standby. Is all of it only "
         "for reading, say so: target_session_attrs=standby.",
     )
+
+
+def _several(primaries: Sequence[Facts], need: Need | None) -> Finding | None:
+    """Return what two primaries mean: of one cluster that they have parted."""
+    of_system: dict[str | None, list[Facts]] = defaultdict(list)
+    for one in primaries:
+        of_system[one.system].append(one)
+    parted = [one for one in of_system.values() if len(one) > 1]
+    if parted:
+        return _parted(parted[0], need)
+    if need not in (None, Need.PRIMARY):
+        return None
+    return wrong(
+        "primary",
+        _claim(primaries),
+        "Give each cluster a pool of its own. Is each to be written to, since they "
+        "replicate each other, give target_session_attrs=any.",
+    )
+
+
+def _parted(primaries: Sequence[Facts], need: Need | None) -> Finding | None:
+    if need not in (None, Need.PRIMARY) and primaries[0].system is None:
+        return None  # who knows whether they are of one cluster
+    newest = max(one.timeline or 0 for one in primaries)
+    latest = [one.name for one in primaries if one.timeline == newest]
+    others = ", ".join(one.name for one in primaries if one.name not in latest)
+    advice = "Find out whose data are wanted, and stop the other"
+    if len(latest) == 1:
+        advice = (
+            f"{latest[0]} has the newer timeline, so it was promoted: stop {others}"
+        )
+    kin = "" if primaries[0].system is None else ", of one cluster"
+    return Finding(
+        "primary",
+        Severity.WRONG if need in (None, Need.PRIMARY) else Severity.WARNING,
+        f"{_claim(primaries)}{kin}: what is written to one is missing in the other",
+        f"{advice}; make that a standby again with pg_rewind, by which what it alone "
+        "has is lost.",
+    )
+
+
+def _claim(primaries: Sequence[Facts]) -> str:
+    names = ", ".join(
+        f"{one.name} (timeline {one.timeline})" if one.timeline else one.name
+        for one in primaries
+    )
+    return f"{len(primaries)} servers say that they are the primary: {names}"
 
 
 def place_of(one: Facts) -> tuple[str | None, str]:

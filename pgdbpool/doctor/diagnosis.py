@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgdbpool.doctor import clusters
 from pgdbpool.doctor.examining import examine
-from pgdbpool.doctor.findings import Finding, Severity, worst
+from pgdbpool.doctor.findings import Finding, Severity, worst, wrong
 from pgdbpool.doctor.rules import findings_of
 from pgdbpool.endpoint.need import default_need
 from pgdbpool.routing.hosts import endpoint_params
@@ -67,6 +67,18 @@ def _flat(found: Facts | Finding) -> dict[str, Any]:
     }
 
 
+def refused(error: Exception) -> dict[str, Any]:
+    """Return as JSON that a setting is wrong, and so nothing was examined."""
+    advice = "`pgdbpool settings` shows what holds, and where it came from."
+    return {
+        "severity": Severity.WRONG.value,
+        "plan": None,
+        "endpoints": [],
+        "findings": [_flat(wrong("settings", str(error), advice))],
+        "warnings": [],
+    }
+
+
 def diagnose(settings: Settings, plan: Plan, timeout: float) -> Diagnosis:
     """Examine all endpoints of a pool. Blocks for ``timeout`` at most, and a little.
 
@@ -81,7 +93,6 @@ def diagnose(settings: Settings, plan: Plan, timeout: float) -> Diagnosis:
     each, _, attributes = endpoint_params(settings)
     need = default_need(attributes, is_one_name=len(each) == 1)
     servers = examine(settings, timeout)
-    clusters.measure(servers)
     return Diagnosis(
         plan,
         servers,

@@ -17,8 +17,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import psycopg2
 
-from pgdbpool.doctor import asking, pooler
+from pgdbpool.doctor import asking, pooler, troubles
+from pgdbpool.doctor.addresses import merged
 from pgdbpool.doctor.facts import Facts, Trouble
+from pgdbpool.doctor.lagging import Mark, Written, follow
+from pgdbpool.doctor.masking import masked, masked_name
 from pgdbpool.endpoint import names
 from pgdbpool.endpoint.endpoint import (
     IN_ENVIRONMENT,
@@ -26,14 +29,7 @@ from pgdbpool.endpoint.endpoint import (
     endpoint_name,
     safe_params,
 )
-from pgdbpool.endpoint.health import in_one_line, refusal_of
 from pgdbpool.endpoint.login import log_in
-from pgdbpool.errors import (
-    AuthenticationFailed,
-    CredentialError,
-    EndpointDown,
-    TooManyConnections,
-)
 from pgdbpool.routing.hosts import endpoint_params
 from pgdbpool.routing.servers import logins_of
 from pgdbpool.watchdog import guarded
@@ -48,22 +44,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-NAME: Final = "pgdbpool check"
 # How much longer than its deadline a thread may take to tell what it was.
 GRACE: Final = 0.5
 # How long a pooler may take to give a second client a session, seconds.
 POOLER_LIMIT: Final = 1.0
-REFUSALS: Final = {
-    AuthenticationFailed: Trouble.LOGIN,
-    TooManyConnections: Trouble.FULL,
-    EndpointDown: Trouble.DATABASE,
-}
 ASKING_PROVIDER: Final = "asking the password provider"
-# The SQLSTATEs of sessions that are ended from outside.
-OPERATOR: Final = "57"
-MASK: Final = "********"
-# Shorter ones would be masked where they are a part of other words.
-SHORTEST_SECRET: Final = 6
+ASKING: Final = "asking the server"
 
 
 def examine(settings: Settings, timeout: float) -> list[Facts]:
@@ -84,10 +70,20 @@ def examine(settings: Settings, timeout: float) -> list[Facts]:
     for params in each:
         connect_limit(params)
     deadline = monotonic() + timeout
+    written = Written()
     examinations = [
-        Examination(name, params, credentials, settings.name, timeout, deadline)
+        Examination(
+            _name_of(name, params),
+            params,
+            credentials,
+            settings.name,
+            timeout,
+            deadline,
+            written,
+        )
         for name, params, credentials in zip(places, each, logins, strict=True)
     ]
+    written.expect(map(id, examinations))
     asked = together([one.of_name for one in examinations], deadline + 2 * GRACE)
     found = [
         facts if facts is not None else [one.unfinished()]
@@ -126,6 +122,7 @@ class Examination:
         service: the pool's name.
         timeout: for all of it, seconds.
         deadline: when that is over, monotonic seconds.
+        written: where the primary tells how far it has written.
         stage: what is waited for.
         secrets: what it logged in with.
     """
@@ -136,6 +133,7 @@ class Examination:
     service: str | None
     timeout: float
     deadline: float
+    written: Written
     stage: str = "resolving the name"
     secrets: list[str] = dataclasses.field(default_factory=list, repr=False)
 
@@ -155,6 +153,8 @@ class Examination:
             for address in addresses
         ]
         self.stage = "asking at all addresses"
+        self.written.expect(map(id, several))
+        self.written.tell(id(self), None)
         asked = together([one.run for one in several], self.deadline + GRACE)
         found = [
             facts if facts is not None else one.unfinished()
@@ -172,25 +172,38 @@ class Examination:
 
     def run(self) -> Facts:
         """Examine one server. Blocks, and raises nothing."""
-        facts = Facts(self.name)
+        facts = Facts(self.name, named=bool(self._given_name() or self.service))
         try:
             self._examine(facts)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is what was found
-            facts.trouble = self._trouble_of(error)
-            said = self._without_secrets(in_one_line(error))
-            # What a terminal would obey, nobody is to say through us.
-            facts.error = "".join(c if c.isprintable() else "?" for c in said)
+            is_let_in = self.stage == ASKING
+            trouble_of = troubles.of_question if is_let_in else troubles.of_connect
+            facts.trouble = trouble_of(error)
+            facts.error = self._told(error)
+        finally:
+            self.written.tell(id(self), None)
         return facts
+
+    def _told(self, error: Exception) -> str:
+        """Return what an error says, in one line that harms nobody."""
+        said = masked(str(error), self.params, self.secrets)
+        line = " ".join(said.split()) or type(error).__name__
+        # What a terminal would obey, nobody is to say through us.
+        return "".join(c if c.isprintable() else "?" for c in line)
 
     def _examine(self, facts: Facts) -> None:
         begun_at = monotonic()
         conn = self._connect()
         try:
             facts.connect = monotonic() - begun_at
-            self.stage = "asking the server"
+            self.stage = ASKING
             with guarded(conn, self._left(), self.stage):
                 asking.ask(conn, facts, self._own_sessions())
                 is_pooled = pooler.is_pooled(conn)
+                self._tell_position(conn, facts)
+            # The second client of a pooler needs its time as well.
+            later = POOLER_LIMIT if is_pooled else 0.0
+            self._measure_lag(conn, facts, self.deadline - later)
             if is_pooled:
                 limit = min(POOLER_LIMIT, self._left())
                 facts.pooler = pooler.mode_of(conn, self._connect, limit)
@@ -199,10 +212,32 @@ class Examination:
         if not self._has_service():
             facts.client |= self._connect_timeout(safe_params(self.params))
 
+    def _tell_position(self, conn: connection, facts: Facts) -> None:
+        at = monotonic()
+        position = asking.position_of(conn) if facts.role == "primary" else None
+        mark = None if position is None else Mark(facts.system, position, at)
+        self.written.tell(id(self), mark)
+
+    def _measure_lag(self, conn: connection, facts: Facts, deadline: float) -> None:
+        """See how long a standby takes to replay what the primary has written."""
+        if facts.role != "standby":
+            return
+        mark = self.written.of(facts.system, deadline)
+        if mark is None:
+            return
+        with guarded(conn, self._left() + GRACE, self.stage):
+            lag = follow(lambda: asking.position_of(conn), mark, deadline)
+            if lag is not None:
+                facts.lag, facts.lag_bytes = lag.seconds, lag.left
+                facts.reached = lag.reached
+                asking.ask_replay(conn, facts)
+
     def _own_sessions(self) -> str:
         """Return what the names of the pool's sessions match."""
-        given = self.params.get("application_name") or os.environ.get("PGAPPNAME")
-        return asking.pattern_of(given, self.service)
+        return asking.pattern_of(self._given_name(), self.service)
+
+    def _given_name(self) -> str | None:
+        return self.params.get("application_name") or os.environ.get("PGAPPNAME")
 
     def _has_service(self) -> bool:
         return "service" in self.params or "PGSERVICE" in os.environ
@@ -223,7 +258,7 @@ class Examination:
             own = int(self._connect_timeout(params).get("connect_timeout", 0))
             left = math.ceil(self._left())
             params["connect_timeout"] = min(own, left) if own > 0 else left
-        params |= {"application_name": NAME, "target_session_attrs": "any"}
+        params |= {"application_name": asking.NAME, "target_session_attrs": "any"}
         conn: connection = psycopg2.connect(**params)
         conn.autocommit = True
         return conn
@@ -237,56 +272,13 @@ class Examination:
     def _left(self) -> float:
         return max(0.1, round(self.deadline - monotonic(), 1))
 
-    def _trouble_of(self, error: Exception) -> Trouble:
-        if isinstance(error, CredentialError):
-            return Trouble.CREDENTIALS
-        refusal = refusal_of(error)
-        if refusal is not None:
-            return REFUSALS[refusal]
-        if "unsupported startup parameter" in str(error):
-            return Trouble.PARAMETER
-        if self.stage != "asking the server":
-            return Trouble.UNREACHABLE
-        code = getattr(error, "pgcode", None)
-        is_lost = isinstance(error, psycopg2.OperationalError) and (
-            code is None or code.startswith(OPERATOR)
-        )
-        return Trouble.SILENT if is_lost else Trouble.STRANGE
 
-    def _without_secrets(self, text: str) -> str:
-        """Mask what a server, or a proxy before it, may have repeated."""
-        given = [self.params.get("password"), self.params.get("sslpassword")]
-        for secret in (*given, os.environ.get("PGPASSWORD"), *self.secrets):
-            if secret and len(secret) >= SHORTEST_SECRET:
-                text = text.replace(secret, MASK)
-        return text
-
-
-def merged(name: str, addresses: Sequence[str], found: Sequence[Facts]) -> list[Facts]:
-    """Return the facts of each server, of what was found at each address of a name.
-
-    Args:
-        name: host and port.
-        addresses: of the name.
-        found: in the same order.
-    """
-    answered = [facts for facts in found if facts.answers]
-    if not answered:
-        return [dataclasses.replace(found[0], name=name)]
-    servers: dict[object, Facts] = {}
-    for facts in answered:
-        is_known = facts.started is not None
-        key = (facts.system, facts.started) if is_known else id(facts)
-        servers.setdefault(key, facts)
-    several = list(servers.values())
-    if len(several) == 1:
-        several = [dataclasses.replace(several[0], name=name)]
-    several[0].silent_addresses = [
-        address
-        for address, facts in zip(addresses, found, strict=True)
-        if not facts.answers
-    ]
-    return several
+def _name_of(name: str, params: Mapping[str, str]) -> str:
+    """Return what to call an endpoint: its service, if that says where it is."""
+    service = params.get("service") or os.environ.get("PGSERVICE")
+    if service and not {"host", "hostaddr"} & params.keys():
+        name = f"service {service}"
+    return masked_name(name, params)
 
 
 def _resolved(name: str) -> frozenset[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pgdbpool.gunicorn import budget
 from pgdbpool.gunicorn.service import wish_of
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pgdbpool.settings import Settings
+
+# From this major version on a version has two parts; before, it had three.
+TWO_PARTS: Final = 10
 
 
 class Trouble(enum.Enum):
@@ -25,6 +28,9 @@ class Trouble(enum.Enum):
     FULL = "full"
     DATABASE = "database"
     PARAMETER = "parameter"
+    TLS = "tls"
+    STARTING = "starting"
+    REFUSED = "refused"
     STRANGE = "strange"
 
 
@@ -46,14 +52,18 @@ class Facts:
         trouble: why it could not be examined.
         error: what it said then, or what was waited for.
         silent_addresses: those of its name that do not answer, while another does.
+        refusing_addresses: those that answer, and refuse; with what they say.
+        address: where it was reached; None: by a socket.
+        hosts: more than one where a service file names several.
         connect: how long the connect took, with the login.
         round_trip: the quickest of a few.
         role: ``primary`` or ``standby``.
         read_only: whether its transactions are, by ``default_transaction_read_only``.
         position: what it wrote, or as a standby replayed, in bytes of WAL.
         timeline: a primary's.
-        lag: how old a standby's data are.
-        lag_bytes: how much it has to replay yet.
+        lag: how long a standby took to replay what the primary had written.
+        reached: whether it has replayed that; if not, it has taken so long already.
+        lag_bytes: how much it had to replay yet, at last.
         replayed: how long ago what it replayed last was committed.
         streaming: whether a standby receives WAL from a server.
         paused: whether its replaying is.
@@ -64,15 +74,20 @@ class Facts:
         tls: the protocol, such as ``TLSv1.3``; empty without TLS.
         gss: whether Kerberos encrypts.
         sslmode: the one in force.
+        root_certificate: whether there is one to verify the server's by.
         user: the role that has logged in.
         superuser: whether the role is one.
+        superusers: those that it may become, if it is none.
         bypasses_rls: whether row-level security leaves it out.
         max_connections: the server's.
         reserved: those that only superusers and the like get.
         in_use: connections of others.
         own: those of the pool's own, by their role and ``application_name``.
+        named: whether that is a name of its own; else it is that of any pool.
         role_limit: the role's ``CONNECTION LIMIT``; -1: none.
+        role_in_use: connections of the role that are not the pool's own.
         database_limit: the database's.
+        database_in_use: as ``role_in_use``.
         limits: the server's time limits by their names; 0: none.
         client: the connection's parameters for time limits, as libpq has them.
         pooler: what lends the sessions; None: nothing is in between.
@@ -82,6 +97,9 @@ class Facts:
     trouble: Trouble | None = None
     error: str | None = None
     silent_addresses: list[str] = dataclasses.field(default_factory=list)
+    refusing_addresses: dict[str, str] = dataclasses.field(default_factory=dict)
+    address: str | None = None
+    hosts: list[str] = dataclasses.field(default_factory=list)
     connect: float | None = None
     round_trip: float | None = None
     role: str | None = None
@@ -89,6 +107,7 @@ class Facts:
     position: int | None = None
     timeline: int | None = None
     lag: float | None = None
+    reached: bool | None = None
     lag_bytes: int | None = None
     replayed: float | None = None
     streaming: bool | None = None
@@ -100,15 +119,20 @@ class Facts:
     tls: str | None = None
     gss: bool | None = None
     sslmode: str | None = None
+    root_certificate: bool | None = None
     user: str | None = None
     superuser: bool | None = None
+    superusers: list[str] = dataclasses.field(default_factory=list)
     bypasses_rls: bool | None = None
     max_connections: int | None = None
     reserved: int | None = None
     in_use: int | None = None
     own: int | None = None
+    named: bool | None = None
     role_limit: int | None = None
+    role_in_use: int | None = None
     database_limit: int | None = None
+    database_in_use: int | None = None
     limits: dict[str, float] = dataclasses.field(default_factory=dict)
     client: dict[str, str] = dataclasses.field(default_factory=dict)
     pooler: Mode | None = None
@@ -124,7 +148,9 @@ class Facts:
         if self.version is None:
             return ""
         major, minor = divmod(self.version, 10000)
-        return f"{major}.{minor}"
+        if major >= TWO_PARTS:
+            return f"{major}.{minor}"
+        return f"{major}.{minor // 100}.{minor % 100}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,12 +162,14 @@ class Plan:
         workers: processes on each of them.
         threads: requests that a worker serves at once, None if nothing is said.
         size: connections that a worker may have.
+        total: the budget of each host, None without one.
     """
 
     hosts: int
     workers: int
     threads: int | None
     size: int
+    total: int | None = None
 
     @classmethod
     def of(
@@ -161,12 +189,17 @@ class Plan:
         total = budget.read_total(environ, workers)
         share = None if total is None else total // workers
         (size,) = budget.max_sizes([wish_of(settings)], threads, share)
-        return cls(hosts, workers, threads, size)
+        return cls(hosts, workers, threads, size, total)
 
     @property
     def needed(self) -> int:
         """Connections of the whole service."""
-        return self.hosts * self.workers * self.size
+        return self.hosts * self.on_each_host
+
+    @property
+    def on_each_host(self) -> int:
+        """Connections of the workers of one host."""
+        return self.workers * self.size
 
     def __str__(self) -> str:
         """Return the sum in words."""

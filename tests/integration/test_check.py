@@ -1,119 +1,35 @@
-"""``pgdbpool check`` on real servers: what it finds, and what it says of it."""
+"""``pgdbpool check`` on one real server: what it finds, and what it says of it."""
 
-import json
 import os
-import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import monotonic
-from typing import Any
 
+import psycopg2
 import pytest
 from click.testing import CliRunner
-from psycopg2.extensions import connection, make_dsn, parse_dsn
+from psycopg2.extensions import connection, make_dsn
+from psycopg2.extras import LogicalReplicationConnection
 
 from pgdbpool import ConnectionPool
 from pgdbpool.commands.group import command
-from pgdbpool.demo.cluster import Cluster
-from pgdbpool.demo.postgres import HOST, EmbeddedPostgres, free_port
+from pgdbpool.demo.postgres import HOST, EmbeddedPostgres
 from pgdbpool.demo.standby import ask as ask_server
-from pgdbpool.doctor import asking
-from pgdbpool.doctor.examining import NAME, examine
-from pgdbpool.doctor.facts import Trouble
-from pgdbpool.endpoint import names
-from pgdbpool.settings import Settings
+from pgdbpool.doctor.asking import NAME
 from tests.asking import ask
-from tests.observer import backends, observe
-from tests.pgbouncer import PgBouncer, needs_pgbouncer
+from tests.integration.checking import (  # noqa: F401 - fixtures
+    Told,
+    given_admin,
+    given_shop,
+    nothing_is_set,
+    port_of,
+)
 from tests.proxy import Proxy
 from tests.tls import server_context
-from tests.unit.environments import clear
 from tests.waiting import until
 
 pytestmark = pytest.mark.direct("the doctor asks who is behind each address")
-
-PASSWORD = f"s3cr:t@{secrets.token_hex(8)}/ '\\{secrets.token_hex(8)}"
-PARTS = tuple(part for part in PASSWORD.replace("@", " ").split() if len(part) > 8)
-SOUND = """
-    CREATE ROLE shop LOGIN;
-    ALTER ROLE shop SET statement_timeout = '30s';
-    ALTER ROLE shop SET lock_timeout = '5s';
-    ALTER ROLE shop SET idle_in_transaction_session_timeout = '60s';
-"""
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    clear(monkeypatch)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(sys, "path", [*sys.path])
-
-
-@pytest.fixture
-def admin(private_server: EmbeddedPostgres) -> Iterator[connection]:
-    """Give a connection of a superuser to the server with the role `shop`."""
-    with observe(private_server.dsn()) as admin:
-        ask(admin, SOUND)
-        yield admin
-        until(lambda: not backends(admin, NAME), message="the doctor has gone")
-
-
-@pytest.fixture
-def shop(private_server: EmbeddedPostgres, admin: connection) -> str:
-    """Give the DSN of a sound application."""
-    del admin
-    return private_server.dsn(user="shop")
-
-
-@pytest.fixture(scope="module")
-def guarded_server() -> Iterator[EmbeddedPostgres]:
-    """Give a server that wants a password."""
-    with EmbeddedPostgres(password=PASSWORD) as server:
-        yield server
-
-
-def bare(server: EmbeddedPostgres) -> str:
-    """Return the DSN of a server without its password."""
-    given = parse_dsn(server.dsn())
-    del given["password"]
-    return str(make_dsn(None, **given))
-
-
-def port_of(dsn: str) -> int:
-    """Return the port that a DSN names."""
-    return int(parse_dsn(dsn)["port"])
-
-
-class Told:
-    """What the command has said as JSON, and its exit status."""
-
-    def __init__(self, *given: str, **environ: str) -> None:
-        result = CliRunner().invoke(command, ["check", "--json", *given], env=environ)
-        for part in (PASSWORD, *PARTS):
-            assert part not in result.output
-        assert "Traceback" not in result.output
-        self.status = result.exit_code
-        self.all: dict[str, Any] = json.loads(result.stdout)
-        self.endpoints: list[dict[str, Any]] = self.all["endpoints"]
-
-    @property
-    def troubles(self) -> dict[str, str]:
-        """The codes of all that is not fine, with how bad it is."""
-        found = [one for place in self.endpoints for one in place["findings"]]
-        return {
-            one["code"]: one["severity"]
-            for one in (*found, *self.all["findings"])
-            if one["severity"] != "fine"
-        }
-
-    def text(self, code: str) -> str:
-        """Return what the first finding of a rule says."""
-        found = [one for place in self.endpoints for one in place["findings"]]
-        texts = [one["text"] for one in found if one["code"] == code]
-        return str(texts[0])
 
 
 def test_a_sound_server_is_fine(shop: str, private_server: EmbeddedPostgres) -> None:
@@ -133,7 +49,7 @@ def test_a_sound_server_is_fine(shop: str, private_server: EmbeddedPostgres) -> 
     assert facts["client"]["connect_timeout"] == "5"
     assert facts["client"]["tcp_user_timeout"] == "20000"
     assert facts["limits"]["statement_timeout"] == 30.0
-    assert len(facts["findings"]) == 12
+    assert len(facts["findings"]) == 13
 
 
 def test_it_is_printed_for_people(shop: str) -> None:
@@ -142,7 +58,7 @@ def test_it_is_printed_for_people(shop: str) -> None:
     assert result.exit_code == 0
     assert "primary" in result.output
     assert "1 host x 1 worker x 20 connections = 20" in result.output
-    assert result.output.endswith("0 wrong, 0 warnings, 13 fine\n")
+    assert result.output.endswith("0 wrong, 0 warnings, 14 fine\n")
 
 
 @pytest.mark.parametrize("right", ["SUPERUSER", "BYPASSRLS"])
@@ -250,199 +166,10 @@ def test_the_connections_of_the_service_are_not_others(
             pool.wait()
             (mine,) = Told(dsn).endpoints
             (other,) = Told(f"{shop} application_name=bills").endpoints
-    found = mine["own"], other["in_use"] - mine["in_use"]
-    assert found == ((3, 3) if is_own else (0, 0))
+    for counted in ("in_use", "role_in_use", "database_in_use"):
+        found = mine["own"], other[counted] - mine[counted]
+        assert found == ((3, 3) if is_own else (0, 0))
     assert other["own"] == 0
-
-
-def test_a_cluster_of_three_is_fine(module_cluster: Cluster) -> None:
-    """One primary, two standbys without lag."""
-    told = Told(module_cluster.dsn())
-    assert told.troubles == {"privileges": "warning", "server-limits": "warning"}
-    assert told.status == 0
-    roles = [one["role"] for one in told.endpoints]
-    assert roles == ["primary", "standby", "standby"]
-    assert [one["streaming"] for one in told.endpoints] == [None, True, True]
-    assert len({one["system"] for one in told.endpoints}) == 1
-
-
-def test_a_standby_that_is_behind_is_a_warning(breakable: Cluster) -> None:
-    """With how far, and why."""
-    late = breakable.standbys[0]
-    ask_server(breakable.primary, "CREATE TABLE notes (note text)")
-    breakable.wait_until_replayed()
-    ask_server(late, "SELECT pg_wal_replay_pause()")
-    until(
-        lambda: ask_server(late, "SELECT pg_get_wal_replay_pause_state()") == "paused"
-    )
-    try:
-        ask_server(
-            breakable.primary, "INSERT INTO notes SELECT generate_series(1, 999)"
-        )
-        told = Told(breakable.dsn(), PGDBPOOL_MAX_LAG="0")
-    finally:
-        ask_server(late, "SELECT pg_wal_replay_resume()")
-    (facts,) = [one for one in told.endpoints if one["name"] == f"{HOST}:{late.port}"]
-    found = {one["code"]: one for one in facts["findings"]}
-    assert facts["lag"] > 0
-    assert facts["lag_bytes"] > 50_000
-    assert found["lag"]["severity"] == found["replication"]["severity"] == "warning"
-    assert found["replication"]["text"] == "its replaying is paused"
-    assert told.status == 0
-
-
-def test_a_cluster_without_its_primary_is_wrong(breakable: Cluster) -> None:
-    """The standbys are examined all the same."""
-    breakable.primary.stop()
-    told = Told(breakable.dsn())
-    assert told.status == 1
-    assert told.troubles["reach"] == told.troubles["primary"] == "wrong"
-    reached = [one["trouble"] for one in told.endpoints]
-    assert reached == ["unreachable", None, None]
-    assert {one["streaming"] for one in told.endpoints[1:]} == {False}
-
-
-def test_a_standby_alone_is_for_reading(module_cluster: Cluster) -> None:
-    """A warning, unless that is what is asked for."""
-    dsn = module_cluster.standbys[0].dsn()
-    assert Told(dsn).troubles["primary"] == "warning"
-    assert "primary" not in Told(f"{dsn} target_session_attrs=standby").troubles
-    told = Told(f"{dsn} target_session_attrs=read-write")
-    assert (told.status, told.troubles["primary"]) == (1, "wrong")
-
-
-def test_two_servers_of_their_own_are_no_cluster(
-    guarded_server: EmbeddedPostgres, private_server: EmbeddedPostgres
-) -> None:
-    """They are two primaries as well."""
-    told = Told(guarded_server.dsn(), private_server.dsn())
-    assert told.status == 1
-    assert told.troubles["cluster"] == told.troubles["primary"] == "wrong"
-
-
-def test_one_server_by_two_names_is_a_warning(
-    shop: str, private_server: EmbeddedPostgres
-) -> None:
-    """By its address and its socket."""
-    socket = private_server.dsn(user="shop", host=str(private_server.directory))
-    told = Told(shop, socket)
-    assert (told.status, told.troubles) == (0, {"twice": "warning"})
-
-
-@pytest.mark.parametrize(
-    ("change", "trouble"),
-    [
-        ({"password": "wrong"}, "login"),
-        ({"password": f"{PASSWORD}{PASSWORD}"}, "login"),
-        ({"password": None}, "login"),
-        ({"user": "nobody"}, "login"),
-        ({"dbname": "nothing"}, "database"),
-        ({"sslmode": "require"}, "unreachable"),
-    ],
-)
-def test_a_login_that_is_refused_is_wrong(
-    guarded_server: EmbeddedPostgres, change: dict[str, Any], trouble: str
-) -> None:
-    """With what the server said; and no password is."""
-    told = Told(make_dsn(bare(guarded_server), **{"password": PASSWORD, **change}))
-    assert (told.status, told.troubles) == (1, {"reach": "wrong"})
-    assert told.endpoints[0]["trouble"] == trouble
-    assert told.endpoints[0]["error"] in told.text("reach")
-
-
-def test_a_password_that_is_right_is_not_shown_either(
-    guarded_server: EmbeddedPostgres,
-) -> None:
-    """Wherever it is from."""
-    for given, environ in (
-        (guarded_server.dsn(), {}),
-        (bare(guarded_server), {"PGPASSWORD": PASSWORD}),
-        (bare(guarded_server), {"PGDBPOOL_PASSWORD": PASSWORD}),
-    ):
-        assert Told(given, **environ).status == 0
-
-
-def test_a_provider_is_asked_as_by_a_pool(guarded_server: EmbeddedPostgres) -> None:
-    """What it answers is what is logged in with."""
-    for password, trouble in ((PASSWORD, None), ("wrong", Trouble.LOGIN)):
-        given = {"password": lambda password=password: password}
-        (facts,) = examine(Settings.of(bare(guarded_server), given), 5.0)
-        assert facts.trouble is trouble
-
-
-def test_a_server_without_a_place_is_told_so(admin: connection, shop: str) -> None:
-    """It can be reached, so that is not what is wrong."""
-    ask(admin, "ALTER ROLE shop CONNECTION LIMIT 0")
-    told = Told(shop)
-    assert (told.status, told.troubles) == (1, {"reach": "wrong"})
-    assert told.endpoints[0]["trouble"] == "full"
-
-
-def test_nobody_at_a_port_is_wrong() -> None:
-    """Said at once."""
-    told = Told(f"host={HOST} port={free_port()}")
-    assert (told.status, told.troubles) == (1, {"reach": "wrong"})
-    assert "Connection refused" in told.text("reach")
-
-
-def test_silent_servers_are_waited_for_at_the_same_time(shop: str) -> None:
-    """Three cost as much as one, and who answers is examined."""
-    port = port_of(shop)
-    with Proxy(port) as one, Proxy(port) as two, Proxy(port) as three:
-        for proxy in (one, two, three):
-            proxy.silence()
-        ports = (one.port, two.port, three.port, port)
-        dsns = [make_dsn(shop, port=number) for number in ports]
-        begun_at = monotonic()
-        told = Told(*dsns, "--timeout", "2")
-        seconds = monotonic() - begun_at
-    assert told.status == 1
-    reached = [one["trouble"] for one in told.endpoints]
-    assert reached[:3] == ["unreachable"] * 3
-    assert told.endpoints[3]["role"] == "primary"
-    assert seconds < 5.5
-
-
-@pytest.mark.parametrize(
-    "question", [b"pg_is_in_recovery()", b"pg_control_system", b"pg_settings"]
-)
-def test_a_server_that_is_lost_while_it_is_asked_is_silent(
-    shop: str, question: bytes
-) -> None:
-    """What it had said before stays."""
-    with Proxy(port_of(shop)) as proxy:
-        proxy.cut_before(question)
-        told = Told(make_dsn(shop, port=proxy.port))
-    assert (told.status, told.troubles) == (1, {"reach": "wrong"})
-    assert told.endpoints[0]["trouble"] == "silent"
-    assert told.endpoints[0]["round_trip"] > 0
-
-
-def test_a_server_that_stops_answering_is_silent(
-    shop: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The deadline holds for the questions too."""
-    with Proxy(port_of(shop)) as proxy:
-
-        def silenced(conn: connection, *given: Any) -> Any:  # noqa: ANN401 - a row
-            proxy.silence()
-            return asking.must(conn, *given)
-
-        monkeypatch.setattr(asking, "row_of", silenced)
-        begun_at = monotonic()
-        told = Told(make_dsn(shop, port=proxy.port), "--timeout", "2")
-        seconds = monotonic() - begun_at
-    assert (told.status, told.troubles) == (1, {"reach": "wrong"})
-    assert told.endpoints[0]["trouble"] == "silent"
-    assert "asking the server took longer than" in told.text("reach")
-    assert seconds < 10.0
-
-
-def test_what_is_not_postgresql_is_told_so(shop: str) -> None:
-    """It has the port, and speaks another language."""
-    with Proxy(port_of(shop), tls=server_context()) as proxy:
-        told = Told(make_dsn(shop, port=proxy.port, sslmode="disable"))
-    assert (told.status, told.troubles) == (1, {"reach": "wrong"})
 
 
 def test_tls_is_told(private_server: EmbeddedPostgres, shop: str) -> None:
@@ -453,45 +180,6 @@ def test_tls_is_told(private_server: EmbeddedPostgres, shop: str) -> None:
     assert (told.status, told.troubles) == (0, {})
     assert (facts["tls"], facts["sslmode"]) == ("TLSv1.3", "require")
     assert facts["local"] is True
-
-
-@pytest.fixture
-def leads_to(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Give what makes a name lead to some addresses."""
-
-    def lead(*addresses: str) -> None:
-        monkeypatch.setattr(names, "addresses", lambda _: frozenset(addresses))
-
-    return lead
-
-
-def test_the_addresses_of_a_name_are_examined(
-    shop: str, private_server: EmbeddedPostgres, leads_to: Callable[..., None]
-) -> None:
-    """One server is one endpoint, and an address where nobody is a warning."""
-    leads_to("127.0.0.1", "127.0.0.2")
-    dsn = make_dsn(shop, host="localhost")
-    told = Told(dsn)
-    assert (told.status, told.troubles) == (0, {"addresses": "warning"})
-    assert told.endpoints[0]["name"] == f"localhost:{private_server.port}"
-    assert told.endpoints[0]["silent_addresses"] == ["127.0.0.2"]
-    port = private_server.port
-    with Proxy(port, at=("127.0.0.2", port)):
-        assert Told(dsn).troubles == {}
-
-
-def test_the_servers_of_a_name_are_endpoints(
-    module_cluster: Cluster, leads_to: Callable[..., None]
-) -> None:
-    """As in a pool, and by the same names."""
-    leads_to("127.0.0.1", "127.0.0.2")
-    primary, standby, _ = module_cluster.servers
-    with Proxy(standby.port, at=("127.0.0.2", primary.port)):
-        told = Told(make_dsn(primary.dsn(), host="localhost"))
-    assert [(one["name"], one["role"]) for one in told.endpoints] == [
-        (f"localhost(127.0.0.1):{primary.port}", "primary"),
-        (f"localhost(127.0.0.2):{primary.port}", "standby"),
-    ]
 
 
 def test_the_environment_says_where_the_pool_is(
@@ -533,71 +221,156 @@ def test_an_interrupt_ends_it_at_once_and_quietly(shop: str) -> None:
     assert (process.returncode, said) == (130, b"")
 
 
-@needs_pgbouncer
-@pytest.mark.parametrize(
-    ("mode", "via", "troubles"),
-    [
-        ("transaction", "direct", {"pooler": "wrong"}),
-        ("transaction", "transaction-pooler", {}),
-        ("session", "direct", {}),
-        ("session", "transaction-pooler", {"pooler": "warning"}),
-        ("statement", "direct", {"pooler": "wrong"}),
-        ("statement", "transaction-pooler", {"pooler": "wrong"}),
-    ],
-)
-def test_a_pooler_is_found_and_its_mode(
-    private_server: EmbeddedPostgres,
-    shop: str,
-    mode: str,
-    via: str,
-    troubles: dict[str, str],
+@pytest.mark.parametrize("of", ["role", "database"])
+def test_what_others_have_of_a_limit_is_not_free(
+    admin: connection, shop: str, private_server: EmbeddedPostgres, of: str
 ) -> None:
-    """And compared with what via says."""
-    for size in (2, 20):
-        with PgBouncer(
-            private_server, "shop", pool_mode=mode, default_pool_size=size
-        ) as bouncer:
-            told = Told(make_dsn(shop, port=bouncer.port), PGDBPOOL_VIA=via)
-        assert told.endpoints[0]["pooler"] == mode
-        assert told.troubles == troubles
-        assert told.status == ("wrong" in troubles.values())
+    """Row 14: of the same role, or in the same database."""
+    ask(admin, "ALTER ROLE shop CONNECTION LIMIT 10")
+    if of == "database":
+        ask(admin, "ALTER ROLE shop CONNECTION LIMIT -1")
+        # Of which the one that looks on has one too.
+        ask(admin, "ALTER DATABASE postgres CONNECTION LIMIT 11")
+    user = "shop" if of == "role" else "postgres"
+    dsn = private_server.dsn(user=user, application_name="other")
+    others = [psycopg2.connect(dsn) for _ in range(6)]
+    try:
+        given = {"PGDBPOOL_NAME": "orders"}
+        assert Told(shop, "--max-size", "2", **given).troubles == {}
+        told = Told(shop, "--max-size", "5", **given)
+    finally:
+        for other in others:
+            other.close()
+        ask(admin, "ALTER DATABASE postgres CONNECTION LIMIT -1")
+    assert (told.status, told.troubles) == (1, {"connections": "wrong"})
+    assert f"the {of} has 4 free" in told.text("connections")
+    assert " 4 of 1" in told.tables[0]
 
 
-@needs_pgbouncer
-def test_a_pooler_without_a_second_session_is_found(
+def test_sessions_of_other_services_without_a_name_are_told(shop: str) -> None:
+    """Whoever has the role could be the service; and with a name it is known."""
+    with ConnectionPool(shop, min_size=5, name="reports") as pool:
+        pool.wait()
+        told = Told(shop, "--max-size", "2")
+        named = Told(shop, "--max-size", "2", PGDBPOOL_NAME="orders")
+    assert (told.status, told.troubles) == (0, {"own": "warning"})
+    assert "5 taken for its own: give PGDBPOOL_NAME" in told.text("connections")
+    assert "5 connections there are taken for its own" in " ".join(
+        told.tables[0].split()
+    )
+    assert (named.troubles, named.endpoints[0]["own"]) == ({}, 0)
+
+
+def test_who_receives_wal_is_no_connection(
     private_server: EmbeddedPostgres, shop: str
 ) -> None:
-    """In transaction mode both clients get the one; else it is not known."""
-    for mode, found in (("transaction", "transaction"), ("session", "unknown")):
-        with PgBouncer(
-            private_server, "shop", pool_mode=mode, default_pool_size=1
-        ) as bouncer:
-            told = Told(make_dsn(shop, port=bouncer.port))
-        assert told.endpoints[0]["pooler"] == found
+    """It has a limit of its own, max_wal_senders; also that of another role."""
+    (before,) = Told(shop).endpoints
+    sender = psycopg2.connect(
+        private_server.dsn(), connection_factory=LogicalReplicationConnection
+    )
+    try:
+        (after,) = Told(shop).endpoints
+    finally:
+        sender.close()
+    assert after["in_use"] == before["in_use"]
 
 
-@needs_pgbouncer
-def test_what_a_pooler_refuses_is_told(
+def test_a_budget_that_is_exceeded_is_a_warning(shop: str) -> None:
+    """Row 14: as gunicorn's hooks say it, and before there is gunicorn."""
+    given = ("--workers", "8", "--threads", "4")
+    sizes = {"PGDBPOOL_TOTAL": "40", "PGDBPOOL_MAX_SIZE": "6"}
+    told = Told(shop, *given, **sizes)
+    assert (told.status, told.troubles) == (0, {"budget": "warning"})
+    assert "48 connections of each host exceed PGDBPOOL_TOTAL=40" in told.text("budget")
+    assert Told(shop, *given, PGDBPOOL_TOTAL="40").troubles == {}
+    told = Told(shop, "--max-size", "1", PGDBPOOL_TOTAL="4000")
+    assert told.troubles == {"budget": "warning"}
+
+
+def test_a_role_that_can_become_a_superuser_is_a_warning(
+    admin: connection, shop: str
+) -> None:
+    """By SET ROLE, whoever it begins as."""
+    ask(admin, "CREATE ROLE adm SUPERUSER; CREATE ROLE plain; GRANT plain TO shop")
+    assert Told(shop).troubles == {}
+    ask(admin, "ALTER ROLE plain NOINHERIT; GRANT adm TO plain")
+    told = Told(shop)
+    assert (told.status, told.troubles) == (0, {"privileges": "warning"})
+    assert "SET ROLE adm" in told.text("privileges")
+
+
+def test_a_superuser_that_begins_as_another_role_is_a_superuser(
+    admin: connection, shop: str
+) -> None:
+    """RESET ROLE is enough."""
+    ask(admin, "CREATE ROLE plain; ALTER ROLE shop SUPERUSER")
+    ask(admin, "ALTER ROLE shop SET role = plain")
+    assert Told(shop).troubles == {"privileges": "warning"}
+
+
+def test_a_superuser_is_given_no_limits(
     private_server: EmbeddedPostgres, shop: str
 ) -> None:
-    """A parameter of the DSN; and its own database is no server."""
-    with PgBouncer(private_server, "shop", admin_users="shop") as bouncer:
-        dsn = make_dsn(shop, port=bouncer.port)
-        told = Told(f"{dsn} options='-c statement_timeout=1s'")
-        assert told.endpoints[0]["trouble"] == "parameter"
-        told = Told(make_dsn(dsn, dbname="pgbouncer"))
-        assert told.endpoints[0]["trouble"] == "strange"
-        assert told.status == 1
+    """But told what role to make, and that its limits are for that one."""
+    del shop
+    told = Told(private_server.dsn())
+    assert "ALTER ROLE app SET statement_timeout" in told.advice("server-limits")
+    assert "postgres" not in told.advice("server-limits")
 
 
-@needs_pgbouncer
-def test_the_doctor_leaves_nothing_in_the_sessions_of_others(
+def test_a_service_file_with_several_servers_is_a_warning(
+    private_server: EmbeddedPostgres, shop: str, tmp_path: Path
+) -> None:
+    """A pool takes them for one; so it is called by the service's name."""
+    services = tmp_path / "services"
+    services.write_text(
+        f"[shop]\nhost=/nonexistent,{HOST}\nport={private_server.port}\n"
+        "user=shop\ndbname=postgres\nconnect_timeout=3\n"
+    )
+    del shop
+    told = Told("service=shop", PGSERVICEFILE=str(services))
+    assert (told.status, told.troubles) == (0, {"service": "warning"})
+    (facts,) = told.endpoints
+    assert facts["name"] == "service shop"
+    assert facts["hosts"] == ["/nonexistent", HOST]
+    assert facts["address"] == HOST
+
+
+def test_what_stays_on_this_machine_is_told_by_its_address(
     private_server: EmbeddedPostgres, shop: str
 ) -> None:
-    """What it asked behind a pooler is over with its transaction."""
-    with PgBouncer(private_server, "shop", default_pool_size=1) as bouncer:
-        dsn = make_dsn(shop, port=bouncer.port)
-        assert Told(dsn).status == 1
-        with observe(dsn) as client:
-            assert ask(client, "SHOW statement_timeout") == "30s"
-            assert ask(client, "SELECT txid_current_if_assigned()") is None
+    """A tunnel may begin there."""
+    assert f"the way to {HOST} stays on this machine" in Told(shop).text("tls")
+    by_socket = private_server.dsn(user="shop", host=str(private_server.directory))
+    assert "the way to its socket" in Told(by_socket).text("tls")
+
+
+def test_a_root_certificate_is_found_where_libpq_finds_it(
+    shop: str, tmp_path: Path
+) -> None:
+    """With one, sslmode=require verifies the server's."""
+    assert Told(shop).endpoints[0]["root_certificate"] is False
+    usual = tmp_path / ".postgresql" / "root.crt"
+    usual.parent.mkdir()
+    usual.touch()
+    assert Told(shop).endpoints[0]["root_certificate"] is True
+    named = f"{shop} sslrootcert={tmp_path}/other.crt"
+    assert Told(named).endpoints[0]["root_certificate"] is False
+
+
+def test_the_doctors_own_sessions_are_nobodys(
+    private_server: EmbeddedPostgres, shop: str
+) -> None:
+    """However many look at one server at a time, or are not quite gone."""
+    doctors = [
+        psycopg2.connect(private_server.dsn(user=user, application_name=NAME))
+        for user in ("shop", "postgres")
+    ]
+    try:
+        (there,) = Told(shop).endpoints
+    finally:
+        for doctor in doctors:
+            doctor.close()
+    # Only the one that looks on.
+    assert (there["in_use"], there["own"]) == (1, 0)

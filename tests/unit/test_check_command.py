@@ -1,38 +1,29 @@
 """``pgdbpool check``: what it prints, with which status it ends, what it never says."""
 
 import dataclasses
-import io
 import json
 import re
 import secrets
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
-from typing import Any
 from urllib.parse import quote
 
 import pytest
 from click.testing import CliRunner, Result
-from rich.console import Console
 
 from pgdbpool.auth.provider import Credential
 from pgdbpool.commands import check as command_check
 from pgdbpool.commands.group import command
-from pgdbpool.doctor import clusters
-from pgdbpool.doctor.diagnosis import Diagnosis
 from pgdbpool.doctor.examining import examine, together
-from pgdbpool.doctor.facts import Facts, Mode, Trouble
+from pgdbpool.doctor.facts import Trouble
 from pgdbpool.doctor.findings import Finding, Severity
-from pgdbpool.doctor.rules import findings_of
-from pgdbpool.doctor.table import show
 from pgdbpool.endpoint import names
-from pgdbpool.endpoint.need import Need
 from tests.documentation import ROOT, table
 from tests.unit.environments import clear
-from tests.unit.scripted_servers import PLAN, primary, settings, standby
+from tests.unit.scripted_servers import PLAN, diagnosed, primary, settings, standby
 
 NOWHERE = "host=/nonexistent"
 # So that a part of it is noticed as well.
@@ -51,96 +42,6 @@ def _nothing_is_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def run(*given: str, **environ: str) -> Result:
     """Run the command in an environment."""
     return CliRunner().invoke(command, ["check", *given], env=environ)
-
-
-def diagnosed(servers: Sequence[Facts], **given: Any) -> Diagnosis:  # noqa: ANN401 - settings
-    """Return what follows from the facts about some servers."""
-    clusters.measure(servers)
-    return Diagnosis(
-        PLAN,
-        servers,
-        [findings_of(one, settings(**given), PLAN) for one in servers],
-        clusters.findings_of_all(servers, Need.PRIMARY, PLAN),
-    )
-
-
-TROUBLED = [
-    primary(superuser=True, tls=""),
-    standby(position=5, replayed=3600.0, pooler=Mode.TRANSACTION),
-    Facts("db3.example.com:5432", Trouble.LOGIN, "FATAL: no pg_hba.conf entry"),
-]
-
-
-def printed(diagnosis: Diagnosis, width: int) -> list[str]:
-    """Return the lines that a terminal of that width shows."""
-    out = io.StringIO()
-    show(Console(file=out, width=width, markup=False), diagnosis, ["X: not used"])
-    return out.getvalue().splitlines()
-
-
-def test_a_sound_cluster_is_told_in_a_few_lines() -> None:
-    """One for each server, and no finding."""
-    lines = printed(diagnosed([primary(), standby()]), 80)
-    assert [line.rstrip() for line in lines] == [
-        "endpoint  role       lag  round trip  version  TLS           free",
-        "db1:5432  primary             1.0 ms  18.1     TLSv1.3  97 of 100",
-        "db2:5432  standby  0.0 s      1.0 ms  18.1     TLSv1.3  97 of 100",
-        "",
-        "Connections to each endpoint: 1 host x 2 workers x 4 connections = 8",
-        "",
-        "warning  X: not used",
-        "",
-        "0 wrong, 0 warnings, 17 fine",
-    ]
-
-
-@pytest.mark.parametrize("width", [40, 60, 80, 200])
-def test_nothing_is_cut_off_in_a_narrow_terminal(width: int) -> None:
-    """Long lines are folded: each finding and its advice are there, word by word."""
-    diagnosis = diagnosed(TROUBLED)
-    lines = printed(diagnosis, width)
-    assert max(map(len, lines)) <= width
-    words = "".join("".join(lines).split())
-    bad = [f for f in diagnosis.all_findings if f.severity is not Severity.FINE]
-    assert len(bad) >= 5
-    for finding in bad:
-        for text in (finding.text, finding.advice):
-            assert "".join(text.split()) in words
-    assert "2wrong,3warnings" in words
-
-
-def test_what_is_wrong_stands_before_the_warnings() -> None:
-    """Whichever server it is of."""
-    kinds = [
-        line.split()[0]
-        for line in printed(diagnosed(TROUBLED), 200)
-        if line.startswith(("wrong ", "warning "))
-    ]
-    assert kinds == sorted(kinds, reverse=True)
-    assert set(kinds) == {"wrong", "warning"}
-
-
-def test_what_several_servers_have_in_common_is_told_once() -> None:
-    """With their names, or as what all have."""
-    late = {"replayed": 60.0, "position": 5, "bypasses_rls": True}
-    servers = [
-        primary(superuser=True, version=130004),
-        standby("db2:5432", version=130004, **late),
-        standby("db3:5432", version=130004, **late),
-    ]
-    said = "\n".join(printed(diagnosed(servers), 200))
-    assert "warning  all endpoints: PostgreSQL 13.4 is older" in said
-    assert "warning  db1:5432: app is a superuser" in said
-    assert "warning  db2:5432, db3:5432: app has BYPASSRLS" in said
-    assert said.count("warning  ") == 5
-    assert "0 wrong, 4 warnings" in said
-
-
-def test_markup_in_what_a_server_says_is_not_obeyed() -> None:
-    """It is printed as it is, emoji and all."""
-    said = "[bold]FATAL[/bold] [link=x]:smile:"
-    facts = Facts("db1:5432", Trouble.LOGIN, said)
-    assert said in "\n".join(printed(diagnosed([facts]), 200))
 
 
 def test_a_server_that_cannot_be_reached_is_wrong() -> None:
@@ -215,6 +116,7 @@ def test_json_has_what_the_documentation_says() -> None:
         "workers": 1,
         "threads": None,
         "size": 20,
+        "total": None,
         "needed": 20,
     }
 
@@ -222,9 +124,13 @@ def test_json_has_what_the_documentation_says() -> None:
 def test_the_documentation_has_the_code_of_each_rule() -> None:
     """With what makes it wrong or a warning."""
     codes = {name.strip("`") for name, *_ in table(ROOT / "doc" / "doctor.md", "code")}
-    seen = [primary(silent_addresses=["::1"]), standby(started="db1:5432")]
-    found = {finding.code for finding in diagnosed(seen).all_findings}
-    assert codes == found
+    seen = [
+        primary(silent_addresses=["::1"], hosts=["a", "b"]),
+        standby(started="db1:5432"),
+    ]
+    plan = dataclasses.replace(PLAN, total=8)
+    found = {finding.code for finding in diagnosed(seen, plan).all_findings}
+    assert codes == {*found, "settings"}
 
 
 @pytest.mark.parametrize(
@@ -270,12 +176,29 @@ def test_an_interrupt_ends_it_without_a_word(monkeypatch: pytest.MonkeyPatch) ->
     ],
 )
 def test_bad_input_is_told_plainly(given: list[str], status: int, words: str) -> None:
-    """Without a traceback."""
+    """Without a traceback, and as JSON where that is asked for."""
     result = run(*given)
 
     assert result.exit_code == status
     assert words in result.output
     assert "Traceback" not in result.output
+    if status == 1:
+        told = json.loads(run("--json", *given).stdout)
+        found = [one for place in told["endpoints"] for one in place["findings"]]
+        assert [one for one in found + told["findings"] if words in one["text"]]
+        assert told["severity"] == "wrong"
+
+
+def test_json_of_a_wrong_setting_is_the_same_object() -> None:
+    """With nothing examined; people read of it on the other stream as well."""
+    result = run("--json", NOWHERE, PGDBPOOL_MAX_SISE="3")
+    told = json.loads(result.stdout)
+    assert list(told) == list(json.loads(run("--json", NOWHERE).stdout))
+    assert (told["plan"], told["endpoints"], told["warnings"]) == (None, [], [])
+    (finding,) = told["findings"]
+    assert finding["code"] == "settings"
+    assert finding["text"].startswith("PGDBPOOL_MAX_SISE: unknown variable")
+    assert result.stderr.startswith("Error: PGDBPOOL_MAX_SISE: unknown variable")
 
 
 def test_settings_are_checked_as_by_a_pool() -> None:
@@ -299,6 +222,13 @@ def test_settings_are_checked_as_by_a_pool() -> None:
         ([f"postgresql://app:{SECRET}@%2Fnonexistent/shop"], {}),
         ([f"postgresql://app:{quote(SECRET, '')}@%2Fnonexistent/shop"], {}),
         ([f"password='{QUOTED}'", f"dbname=a password='{QUOTED}'"], {}),
+        ([f"postgresql://app:12?sslmode=x/{PARTS[1]}@%2Fnonexistent/shop"], {}),
+        ([f"postgresql://app:12/b?sslmode=x{PARTS[1]}@%2Fnonexistent/shop"], {}),
+        ([f"postgresql://app:12?options=x/{PARTS[1]}@%2Fnonexistent/shop"], {}),
+        ([f"postgresql://app:x@1?connect_timeout={PARTS[1]}/34@db/shop"], {}),
+        ([NOWHERE], {"PGHOST": f"postgresql://app:{SECRET}@db1/shop"}),
+        ([], {"PGHOST": f"postgresql://app:{PARTS[1]}@db1/shop"}),
+        ([], {"PGSERVICE": f"postgresql://app:{PARTS[1]}@db1/shop"}),
         ([NOWHERE], {"PGDBPOOL_PASSWORD": SECRET}),
         ([NOWHERE], {"PGPASSWORD": SECRET}),
         ([f"{NOWHERE} password=other"], {"PGDBPOOL_PASSWORD": SECRET}),
@@ -407,7 +337,7 @@ def test_what_a_terminal_would_obey_is_not_passed_on() -> None:
         (
             "rich",
             1,
-            "the command pgdbpool needs more: pip install 'pgdbpool[demo]'\n",
+            "the command pgdbpool needs more: pip install 'pgdbpool[cli]'\n",
         ),
     ],
 )

@@ -7,10 +7,10 @@ import pytest
 
 from pgdbpool import SettingsError
 from pgdbpool.doctor import clusters
+from pgdbpool.doctor.addresses import merged
 from pgdbpool.doctor.asking import pattern_of
-from pgdbpool.doctor.examining import merged
 from pgdbpool.doctor.facts import Facts, Plan, Trouble
-from pgdbpool.doctor.findings import Severity
+from pgdbpool.doctor.findings import Finding, Severity
 from pgdbpool.endpoint.need import Need
 from tests.unit.scripted_servers import PLAN, primary, settings, standby
 
@@ -43,7 +43,17 @@ def test_a_primary_and_its_standbys_are_a_cluster() -> None:
         ([standby(), DOWN], Need.PRIMARY, Severity.WRONG),
         ([primary(), DOWN], Need.PRIMARY, Severity.FINE),
         ([primary(), primary("db2:5432")], Need.PRIMARY, Severity.WRONG),
-        ([primary(), primary("db2:5432")], Need.ANY, None),
+        ([primary(), primary("db2:5432")], Need.ANY, Severity.WARNING),
+        ([primary(), primary("db2:5432")], Need.PREFER_STANDBY, Severity.WARNING),
+        ([primary(), primary("db2:5432", system="8")], Need.PRIMARY, Severity.WRONG),
+        ([primary(), primary("db2:5432", system="8")], Need.ANY, None),
+        (
+            [primary(system=None), primary("db2:5432", system=None)],
+            Need.PRIMARY,
+            Severity.WRONG,
+        ),
+        ([primary(system=None), primary("db2:5432", system=None)], Need.ANY, None),
+        ([primary(), primary("db2:5432"), standby()], Need.STANDBY, Severity.FINE),
         ([standby()], Need.ANY, None),
         ([standby()], Need.PREFER_STANDBY, None),
         ([standby()], Need.STANDBY, Severity.FINE),
@@ -66,6 +76,42 @@ def test_two_names_of_the_primary_are_one_primary() -> None:
     assert said["twice"] is Severity.WARNING
 
 
+def told(servers: Sequence[Facts], code: str) -> Finding:
+    """Return what a rule finds."""
+    findings = clusters.findings_of_all(servers, Need.PRIMARY, PLAN)
+    (finding,) = [one for one in findings if one.code == code]
+    return finding
+
+
+def test_of_a_cluster_that_has_parted_the_older_timeline_is_to_stop() -> None:
+    """It is no cluster of which any server may be written to."""
+    finding = told([primary(timeline=3), primary("db2:5432", timeline=4)], "primary")
+    assert finding.text == (
+        "2 servers say that they are the primary: db1:5432 (timeline 3), db2:5432 "
+        "(timeline 4), of one cluster: what is written to one is missing in the other"
+    )
+    assert "db2:5432 has the newer timeline, so it was" in finding.advice
+    assert "stop db1:5432" in finding.advice
+    assert "target_session_attrs" not in finding.advice
+
+
+def test_of_equal_timelines_nobody_knows_which_is_newer() -> None:
+    """As after a copy that was started by mistake."""
+    finding = told([primary(), primary("db2:5432")], "primary")
+    assert "Find out whose data are wanted" in finding.advice
+    assert "newer" not in finding.advice
+
+
+def test_only_of_different_clusters_any_server_may_be_written_to() -> None:
+    """If they replicate each other: then it is no more than a warning."""
+    servers = [primary(), primary("db2:5432", system="8")]
+    assert "target_session_attrs=any" in told(servers, "primary").advice
+    assert found(servers, Need.ANY) == {
+        "cluster": Severity.WARNING,
+        "threads": Severity.FINE,
+    }
+
+
 def test_servers_of_different_clusters_are_no_pool() -> None:
     """Whoever is down, or does not say, is not counted."""
     assert found([primary(), standby(system="8")])["cluster"] is Severity.WRONG
@@ -82,29 +128,6 @@ def test_each_thread_is_to_have_a_connection(
 ) -> None:
     """Or they will wait for each other."""
     assert found([primary()], None, Plan(1, 1, threads, 4)).get("threads") is severity
-
-
-def test_lag_is_what_is_still_to_be_replayed() -> None:
-    """A standby of a primary that is idle for hours is not late."""
-    idle = standby("idle:1", replayed=3600.0)
-    late = standby("late:1", replayed=12.5, position=1_000_000 - 4096)
-    ahead = standby("ahead:1", replayed=1.0, position=1_000_100)
-    fresh = standby("fresh:1", replayed=None, position=0)
-    clusters.measure([primary(), idle, late, ahead, fresh, DOWN])
-    assert [(one.lag, one.lag_bytes) for one in (idle, late, ahead, fresh)] == [
-        (0.0, 0),
-        (12.5, 4096),
-        (0.0, 0),
-        (None, 1_000_000),
-    ]
-
-
-def test_without_a_primary_nobody_knows_the_lag() -> None:
-    """Nor where a position is not told."""
-    alone, silent = standby(), standby(position=None)
-    clusters.measure([alone])
-    clusters.measure([primary(), silent])
-    assert alone.lag is alone.lag_bytes is silent.lag is None
 
 
 def test_the_addresses_of_one_server_are_one_endpoint() -> None:
@@ -127,11 +150,39 @@ def test_the_servers_of_one_name_are_endpoints_of_their_own() -> None:
     assert several == [one, other, unknown]
 
 
-def test_a_name_without_any_server_is_one_endpoint() -> None:
-    """With what the first address said."""
-    dead = [Facts(f"db({n}):5432", Trouble.UNREACHABLE, f"{n}") for n in "12"]
+@pytest.mark.parametrize(
+    ("troubles", "told"),
+    [
+        (["unreachable", "unreachable"], 0),
+        (["unreachable", "login"], 1),
+        (["unreachable", "silent"], 1),
+        (["silent", "starting"], 1),
+        (["full", "login"], 0),
+    ],
+)
+def test_a_name_without_any_server_is_one_endpoint(
+    troubles: list[str], told: int
+) -> None:
+    """With what the first has said that is there at all."""
+    dead = [
+        Facts(f"db({number}):5432", Trouble(trouble), f"{number}")
+        for number, trouble in enumerate(troubles)
+    ]
     (server,) = merged("db:5432", ["1", "2"], dead)
-    assert (server.name, server.error) == ("db:5432", "1")
+    assert (server.name, server.error) == ("db:5432", str(told))
+
+
+@pytest.mark.parametrize("trouble", Trouble)
+def test_an_address_is_silent_only_where_nobody_is(trouble: Trouble) -> None:
+    """Who refuses is there, and libpq tries no other after that."""
+    there = primary("db(10.0.0.1):5432")
+    other = Facts("db(::1):5432", trouble, "no pg_hba.conf entry")
+    (server,) = merged("db:5432", ["10.0.0.1", "::1"], [there, other])
+    if trouble in (Trouble.UNREACHABLE, Trouble.SILENT):
+        assert (server.silent_addresses, server.refusing_addresses) == (["::1"], {})
+    else:
+        assert server.silent_addresses == []
+        assert server.refusing_addresses == {"::1": "no pg_hba.conf entry"}
 
 
 def plan(environ: dict[str, str], threads: int | None = None, **given: int) -> Plan:
@@ -145,6 +196,7 @@ def test_a_plan_is_what_the_hooks_of_gunicorn_would_make() -> None:
     assert plan({}, threads=8).size == 8
     assert plan({}, threads=8, max_size=5).size == 5
     assert plan({"PGDBPOOL_TOTAL": "12"}, threads=8).size == 3
+    assert plan({"PGDBPOOL_TOTAL": "12"}, threads=8).total == 12
     assert plan({}, max_size=5).needed == 40
     assert str(plan({}, max_size=1)) == "2 hosts x 4 workers x 1 connection = 8"
 

@@ -110,6 +110,12 @@ def pieces(secret: str) -> set[str]:
 @example(secret="/QXZ678")
 @example(secret="67/Z678?QX")
 @example(secret="QX%Z678")
+@example(secret="67?sslmode=QX/Z678")
+@example(secret="67/QX?gssencmode=Z678")
+@example(secret="67?connect_timeout=QX/Z678")
+@example(secret="67?sslmode=QX&user=Z678/67")
+@example(secret="QX@67?sslmode=Z678/67")
+@example(secret="67?options=QX/Z678")
 def test_an_unescaped_password_is_taken_whole_or_refused_without_a_piece_of_it(
     way: str, secret: str
 ) -> None:
@@ -155,6 +161,9 @@ def test_an_encoded_password_is_what_it_was(way: str, secret: str) -> None:
         ("postgresql://app:pw@%40abstract/shop", ["@abstract:5432"]),
         ("postgresql://db1/shop?user=app@corp&password=p@w", ["db1:5432"]),
         ("postgresql://app%40corp:pw@db1/shop", ["db1:5432"]),
+        ("postgresql://db1/x?user=app@corp&sslrootcert=/home/a@b/c", ["db1:5432"]),
+        ("postgresql:///shop?application_name=a@b&host=@abstract", ["@abstract:5432"]),
+        ("postgresql://db1/shop?user=app&password=p@w/d", ["db1:5432"]),
         ("postgresql://app:p?w#@db1/shop", ["db1:5432"]),
         ("postgresql://app:pw@db1/shop%40home", ["db1:5432"]),
         (
