@@ -1,5 +1,6 @@
 """How long waits, holds and connects took: a bounded number of histograms."""
 
+import functools
 import re
 from bisect import bisect_left
 from types import CodeType
@@ -15,12 +16,32 @@ OTHER: Final = "(other)"
 # So many requests are remembered with their route, to be found without a search.
 MOST_REQUESTS: Final = 1000
 
-# What differs from one request of a route to the next: numbers, identifiers, tokens.
-_VARIABLE = re.compile(r"(?<=/)(?:\d+|[0-9a-fA-F-]{16,}|[^/]{41,})(?=/|$)")
+# What differs from one request of a route to the next, and what could be a secret.
+# Words stay: ``password-reset-confirm``, ``oauth2``, ``getUserProfile``.
+_VARIABLE = re.compile(
+    r"""(?<=/)(?:
+        (?=[^/]*\d)[^/A-Za-z]+                            # a number, a date
+        | [0-9A-Fa-f-]{16,}                               # a UUID, a digest
+        | (?=[^/]*\d)(?=[^/]*[A-Za-z])[^/]{12,}           # a token
+        | (?=[^/]*\d[^/\d]*[A-Za-z][^/\d]*\d)[^/]{8,}     # a short one
+        | (?=[^/]*\d)(?=[^/]*[a-z])(?=[^/]*[A-Z])[^/]{8,}
+        | (?=(?:[^/]*?[a-z][A-Z]){3})[^/]+                # one without digits
+        | (?=[^/]*[a-z][A-Z])(?=[^/]*[A-Z]{2})[^/]{16,}
+        | [^/@;+%=,]*[@;+%=,][^/]*                        # an address, a parameter
+        | [^/]{25,}
+    )(?=/|$)""",
+    re.VERBOSE,
+)
 
 
-class Ended(Protocol):
-    """What is known of a hold that has ended; see `endpoint.entry.Hold`."""
+class Requested(Protocol):
+    """What a hold tells of its request; see `endpoint.entry.Hold`."""
+
+    request: str | None
+
+
+class Ended(Requested, Protocol):
+    """What is known of a hold that has ended."""
 
     code: CodeType
     instruction: int
@@ -87,13 +108,31 @@ class Routes:
 
 def route_name(hold: Ended) -> str:
     """Return the route of a hold: its request's, else the place that acquired."""
-    return hold.place if hold.route is None else route_of(hold.route)
+    return route_in(hold) or hold.place
 
 
+def route_in(hold: Requested) -> str | None:
+    """Return the route of a hold's request, as a framework or the path tells it."""
+    request, rule = hold.request, getattr(hold, "route", None)
+    if rule is None or rule is request:
+        return None if request is None else route_of(request)
+    return rule_of(rule)
+
+
+@functools.lru_cache(maxsize=MOST_REQUESTS)
 def route_of(request: str) -> str:
     """Return what requests of one route have in common: ``GET /order/*``.
 
-    Parts of the path that are numbers, identifiers or longer than 40 characters are
-    taken for what differs, and so is a query.
+    Parts of the path that are numbers, identifiers, addresses, like tokens or longer
+    than 24 characters are taken for what differs, and so is a query.
     """
     return _VARIABLE.sub("*", request.partition("?")[0])
+
+
+@functools.lru_cache(maxsize=MOST_REQUESTS)
+def rule_of(rule: str) -> str:
+    """Return a framework's rule; what is fixed in it can be a secret, too.
+
+    Placeholders stay, as in ``GET /order/<int:number>``.
+    """
+    return _VARIABLE.sub(lambda part: part[0] if "<" in part[0] else "*", rule)

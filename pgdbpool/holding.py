@@ -94,6 +94,8 @@ class Holding(Releasing):
             with self._lock:
                 roster.stats.requests_num += 1
                 conn = roster.take(hold, now)
+                if conn is None:
+                    roster.stats.requests_unserved += 1
             if (
                 conn is not None
                 and now - (entry := conn.entry).since < self._ping_idle
@@ -137,7 +139,7 @@ class Holding(Releasing):
         roster = self._roster
         with self._lock:
             now = monotonic()
-            conn = roster.take(hold, now)
+            conn = roster.take_late(hold, now)
             if conn is not None:
                 return conn
             error = self._objection(hold, asked, now, again=again)
@@ -192,11 +194,8 @@ class Holding(Releasing):
             limit = min(limit, max(deadline - monotonic(), 0.1))
         try:
             if conn.pinged_for is not conn.hold:
-                began = monotonic()
                 with guarded(conn, limit, "the ping"):
                     self._check_and_ping(conn)
-                if not self._roster.is_single:
-                    entry.endpoint.standing.answered(monotonic() - began)
             conn.pinged_for = None
         except Exception as error:  # noqa: BLE001 - the check hook's may be any
             self._discard(entry, conn, error)
@@ -234,7 +233,18 @@ class Holding(Releasing):
             session.roll_back(conn)
             conn.cursors.clear()
         hold = conn.hold
-        session.ping(conn, is_reading=hold is not None and hold.is_reading)
+        self._ping(conn, is_reading=hold is not None and hold.is_reading)
+
+    def _ping(self, conn: PooledConnection, *, is_reading: bool = False) -> None:
+        """Ping, and take note of how long the server took. Blocks."""
+        began = monotonic()
+        session.ping(conn, is_reading=is_reading)
+        seconds = monotonic() - began
+        standing = conn.entry.endpoint.standing
+        if self._roster.is_single:  # nobody probes it
+            standing.round_trip = seconds
+        else:
+            standing.answered(seconds)
 
     def _discard(
         self, entry: Entry, conn: PooledConnection, error: BaseException

@@ -85,8 +85,8 @@ class Looking(Caring):
 
     def holders(self) -> list[Holder]:
         """Return who has a connection, the longest first. Does not block."""
-        now = monotonic()
         with self._lock:
+            now = monotonic()  # not before: who comes meanwhile holds from later on
             found = [
                 Holder.of(entry, entry.hold, now)
                 for endpoint in self._roster.endpoints
@@ -125,7 +125,11 @@ class Looking(Caring):
         return found
 
     def get_stats(self) -> dict[str, int]:
-        """Return counters and sizes, by the names psycopg_pool has for them."""
+        """Return counters and sizes, by the names psycopg_pool has for them.
+
+        Two are our own: ``requests_served``, which got their connection, and
+        ``requests_released``, which have given it back.
+        """
         with self._lock:
             return self._stats()
 

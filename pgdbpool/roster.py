@@ -82,6 +82,13 @@ class Roster(Planner):
             best = best or endpoint
         return None
 
+    def take_late(self, hold: Hold, now: float) -> PooledConnection | None:
+        """Give an idle connection to a hold that there was none for at first."""
+        conn = self.take(hold, now)
+        if conn is not None:
+            self.stats.requests_unserved -= 1
+        return conn
+
     def given_to(self, hold: Hold) -> PooledConnection | None:
         """Return what a hold has at this moment."""
         entry = getattr(hold, "entry", None)
@@ -122,7 +129,9 @@ class Roster(Planner):
         if entry.hold is not hold:
             return None
         entry.hold = None
-        self.stats.usage += now - hold.since
+        stats = self.stats
+        stats.usage += now - hold.since
+        stats.requests_released += 1
         if is_clean:
             if conn.is_renewed:
                 conn.is_renewed = False
@@ -215,7 +224,7 @@ class Roster(Planner):
         hold = waiter.hold
         assert hold is not None  # noqa: S101 - who waits for an event is a watcher
         if waiter.conn is None:
-            waiter.conn = self.take(hold, now)
+            waiter.conn = self.take_late(hold, now)
             if waiter.conn is not None:
                 self.stats.requests_wait += now - hold.since
                 hold.since = now
@@ -289,6 +298,8 @@ class Roster(Planner):
     ) -> None:
         """Retire a connection found unfit; a lost one condemns its generation."""
         endpoint = entry.endpoint
+        if entry.hold is not None:  # the ping before it failed
+            self.stats.requests_unserved += 1
         if reason in (Reason.LOST, Reason.PING_FAILED):
             self.stats.connections_lost += 1
             self.monitor.lost(endpoint, now)

@@ -5,20 +5,23 @@ held, without I/O.
 """
 
 import os
+import sys
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Final
 
 import psycopg2
 
 from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Entry, Hold
-from pgdbpool.endpoint.snapshot import EndpointState
+from pgdbpool.endpoint.snapshot import EndpointState, has_answered
 from pgdbpool.endpoint.stack import NO_STACK, outside
 from pgdbpool.endpoint.standing import Role
 from pgdbpool.endpoint.state import State
-from pgdbpool.histograms import route_of
+from pgdbpool.histograms import route_in
 from pgdbpool.roster import Roster
 
 if TYPE_CHECKING:
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 
 # By libpq's PQtransactionStatus.
 TRANSACTIONS = {0: "idle", 1: "active", 2: "open", 3: "failed"}
+
+# So many of those who wait are told, for they may be thousands.
+MOST_WAITING: Final = 100
 
 
 @dataclass(frozen=True)
@@ -59,11 +65,13 @@ class Holder:
     def of(cls, entry: Entry, hold: Hold, now: float) -> "Self":
         """Return who holds an entry."""
         backend_pid, transaction = session_of(entry)
+        # Its thread writes that without the lock, so it may be of later than now.
+        seconds = max(0.0, now - getattr(hold, "began", hold.since))
         return cls(
             request=hold.request,
             route=route_in(hold),
             place=hold.place,
-            seconds=now - getattr(hold, "began", hold.since),
+            seconds=seconds,
             thread=thread_name(hold.thread),
             backend_pid=backend_pid,
             endpoint=entry.endpoint.name,
@@ -169,7 +177,8 @@ class PoolState:
         min_size, max_size: the limits, for each endpoint.
         endpoints: the servers.
         sessions: the connections.
-        waiting: the line, the first first.
+        waiting: the line, the first first, up to `MOST_WAITING`; how many there are
+            is among the counts.
         counts: as of `ConnectionPool.get_stats`.
         routes: the timings by route; empty without ``observe``.
         connects: those of connects; None without ``observe``.
@@ -198,7 +207,8 @@ class PoolState:
         now: float,
     ) -> "Self":
         """Return the state of a pool, with what was measured of it."""
-        holds = [waiter.hold for waiter in roster.line if waiter.hold is not None]
+        first = islice(roster.line, MOST_WAITING)
+        holds = [waiter.hold for waiter in first if waiter.hold is not None]
         return cls(
             name=name,
             process=os.getpid(),
@@ -229,7 +239,8 @@ class PoolHealth:
     Attributes:
         write_ready: a server that takes writes can be reached.
         read_ready: a server can be reached.
-        saturated: all that may be open is in use: callers wait.
+        saturated: all that may be open is in use, at the servers that a plain acquire
+            may use, or those that the first who waits may use.
         reasons: what is not as it should be, in words; without secrets.
     """
 
@@ -250,8 +261,7 @@ class PoolHealth:
             )
         up = [endpoint for endpoint in roster.endpoints if _is_up(endpoint)]
         writers = [endpoint for endpoint in up if _takes_writes(endpoint, roster)]
-        is_full = all(e.count(State.IN_USE) >= roster.max_size for e in up)
-        saturated = bool(up) and (is_full or roster.is_short())
+        saturated = _saturated(up, roster, now)
         reasons = [
             f"{endpoint.name} {endpoint.health.describe(now)}"
             for endpoint in roster.endpoints
@@ -265,21 +275,43 @@ class PoolHealth:
         if up and not writers:
             reasons.append("none of the servers takes writes")
         if saturated:
-            reasons.append(f"{roster.count(State.IN_USE)} connections are all in use")
+            number = sum(endpoint.count(State.IN_USE) for endpoint in saturated)
+            reasons.append(f"{number} connections are all in use")
         return cls(
             write_ready=bool(writers),
             read_ready=bool(up),
-            saturated=saturated,
+            saturated=bool(saturated),
             reasons=tuple(reasons),
         )
 
 
 def _is_up(endpoint: Endpoint) -> bool:
     """Whether the last that was heard of a server is that it serves."""
-    has_answered = endpoint.standing.role is not None or endpoint.count(
-        State.IDLE, State.IN_USE, State.RESERVED
-    )
-    return bool(has_answered) and not endpoint.health.is_down
+    return has_answered(endpoint) and not endpoint.health.is_down
+
+
+def _saturated(
+    up: Sequence[Endpoint], roster: Roster, now: float
+) -> Sequence[Endpoint]:
+    """Return the servers for whose connections callers wait, or would."""
+    if roster.is_short():
+        return up
+    for hold in _asking(roster, now):
+        serving = [e for e in up if _serves(e, hold, roster, now)]
+        if serving and all(e.count(State.IN_USE) >= roster.max_size for e in serving):
+            return serving
+    return ()
+
+
+def _asking(roster: Roster, now: float) -> Iterator[Hold]:
+    """Yield whom it would concern: the next plain acquire, and the first who waits."""
+    yield Hold(now, sys._getframe(), None, False)  # noqa: SLF001 - who holds nothing
+    if roster.line and roster.line[0].hold is not None:
+        yield roster.line[0].hold
+
+
+def _serves(endpoint: Endpoint, hold: Hold, roster: Roster, now: float) -> bool:
+    return roster.is_single or roster.chooser.serves(endpoint, hold, now)
 
 
 def _takes_writes(endpoint: Endpoint, roster: Roster) -> bool:
@@ -287,12 +319,6 @@ def _takes_writes(endpoint: Endpoint, roster: Roster) -> bool:
         # Before PostgreSQL 14 nobody tells; what is alone is taken for a primary.
         return endpoint.standing.role is not Role.STANDBY
     return endpoint is roster.monitor.primary
-
-
-def route_in(hold: Hold) -> str | None:
-    """Return the route of a hold's request, as a framework or the path tells it."""
-    told: str | None = getattr(hold, "route", None) or hold.request
-    return None if told is None else route_of(told)
 
 
 def session_of(entry: Entry) -> tuple[int | None, str]:

@@ -115,7 +115,9 @@ class Threadless(Caring):
             and len(endpoint.entries) <= self._roster.max_size
             and cleaning.is_clean(conn)
         ):
-            self._roster.stats.usage += now - hold.since
+            stats = self._roster.stats
+            stats.usage += now - hold.since
+            stats.requests_released += 1
             entry.hold = conn.hold = None
             entry.since = now
             conn.is_touched = False
@@ -141,7 +143,7 @@ class Threadless(Caring):
         while True:
             with self._lock:
                 now = monotonic()
-                conn = roster.take(hold, now)
+                conn = roster.take_late(hold, now)
                 if conn is not None:
                     return conn
                 vacant = self._vacant(hold, now) if denials < MOST_DENIALS else None

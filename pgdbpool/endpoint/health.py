@@ -76,6 +76,7 @@ class Health:
         unreachable_since: the first failed connect or lost ping after which
             nothing has succeeded, monotonic seconds.
         refusal: how the last login was refused.
+        has_answered: a connect or ping has succeeded.
         error: the last error of a connect or ping, kept after it is over.
         failures: connects that failed in a row.
         retry_at: when the next connect may be tried, after a failure.
@@ -85,6 +86,7 @@ class Health:
         "error",
         "error_at",
         "failures",
+        "has_answered",
         "refusal",
         "retry_at",
         "unreachable_since",
@@ -93,6 +95,7 @@ class Health:
     def __init__(self) -> None:
         self.unreachable_since: float | None = None
         self.refusal: type[EndpointDown] | None = None
+        self.has_answered = False
         self.error: BaseException | None = None
         self.error_at = 0.0
         self.failures = 0
@@ -105,6 +108,7 @@ class Health:
 
     def succeeded(self) -> None:
         """A ping succeeded: the server lives, which says nothing of new logins."""
+        self.has_answered = True
         self.unreachable_since = None
         self.refusal = None
 

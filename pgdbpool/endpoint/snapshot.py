@@ -18,13 +18,15 @@ class EndpointState:
 
     Attributes:
         name: host and port.
-        role: `Role.PRIMARY` or `Role.STANDBY`; None until it was heard.
+        role: `Role.PRIMARY` or `Role.STANDBY`; None until it was heard, which of a
+            single server may be never: poolers, and PostgreSQL before 14, tell none.
         state: ``up``, ``down``, ``unknown`` before the first answer, or ``astray``: a
             standby of what the primary never wrote.
         lag: seconds its data are behind the primary's; None: unknown.
         lag_bytes: WAL it has to replay yet; None: unknown.
         timeline: a primary's; None: unknown.
-        round_trip: of the last probe, seconds; None with a single endpoint.
+        round_trip: of the last probe, or with a single endpoint of the last ping,
+            seconds; None before the first.
         in_use, idle, connecting: connections.
         max_size: their limit.
         weight: its share of the reads, with ``balance="weighted"``.
@@ -53,10 +55,10 @@ class EndpointState:
         state: Literal["up", "down", "unknown", "astray"] = "up"
         if health.is_down:
             state = "down"
-        elif standing.role is None:
-            state = "unknown"
         elif standing.is_astray:
             state = "astray"
+        elif not has_answered(endpoint):
+            state = "unknown"
         return cls(
             name=endpoint.name,
             role=standing.role,
@@ -72,3 +74,8 @@ class EndpointState:
             weight=endpoint.weight,
             last_error=None if health.error is None else in_one_line(health.error),
         )
+
+
+def has_answered(endpoint: Endpoint) -> bool:
+    """Whether a server was reached; the pool's lock is held."""
+    return endpoint.standing.role is not None or endpoint.health.has_answered

@@ -55,7 +55,8 @@ class Standing:
         lag_bytes: how much WAL it has to replay yet.
         found_at: when it was last probed, monotonic seconds.
         is_astray: a standby of what the primary never wrote, or wrote off.
-        round_trip: how long the last probe took, seconds.
+        round_trip: how long the last probe took, seconds; of a single server, which is
+            not probed, the last ping.
         pace: how long it takes to answer a ping, seconds, the latest counting most;
             0: unknown.
         latest, pings: what it is made of.

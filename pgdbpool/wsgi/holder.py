@@ -6,13 +6,12 @@ import _thread
 import logging
 import sys
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import psycopg2
 
 from pgdbpool.errors import CommitUnknown, ConnectionReleased, NestedCheckout, PoolError
 from pgdbpool.wsgi.causes import causes
-from pgdbpool.wsgi.route import route_of
+from pgdbpool.wsgi.route import printable, route_of
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -75,10 +74,7 @@ class Holder:
     @property
     def name(self) -> str:
         """What to call this request: its method and path, never its query."""
-        path = self._path
-        if not (path.isascii() and path.isprintable()):
-            path = quote(path, encoding="latin-1", errors="replace")
-        return f"{self.method} {path}"
+        return f"{self.method} {printable(self._path)}"
 
     @property
     def is_read_only(self) -> bool:

@@ -45,6 +45,8 @@ COUNTERS = {
     "requests_queued",
     "requests_wait_ms",
     "requests_errors",
+    "requests_served",
+    "requests_released",
     "usage_ms",
     "returns_bad",
     "connections_num",
@@ -88,7 +90,7 @@ def test_the_pool_tells_its_name_and_limits(pool: ConnectionPool) -> None:
 
 
 def test_the_stats_have_psycopg_pools_keys(pool: ConnectionPool) -> None:
-    """All of them from the start, and whole numbers."""
+    """All of them from the start, with two more, and whole numbers."""
     stats = pool.get_stats()
     assert set(stats) == SIZES | COUNTERS
     assert {type(figure) for figure in stats.values()} == {int}
