@@ -3,13 +3,18 @@
 Each worker listens on a Unix socket of its own, in a directory that only its account
 can enter. The directory's name is random and known to all that are forked from one
 arbiter. Nothing is made until something in a worker wants to answer.
+
+A question is one line of JSON, and so is an answer. Each has the number of `PROTOCOL`:
+while a service is reloaded with another version, workers of both may meet.
 """
 
 import contextlib
 import errno
+import itertools
 import json
 import logging
 import os
+import re
 import secrets
 import selectors
 import shutil
@@ -30,6 +35,9 @@ logger = logging.getLogger(__name__)
 
 Answer = Callable[[dict[str, Any]], object]
 
+# The number of what is asked and answered here; it is raised when that changes.
+PROTOCOL: Final = 2
+
 # How long a worker may take over one question, before it turns to the next.
 QUESTION_SECONDS: Final = 0.5
 # What no question is longer than, and how much of an answer is taken at once.
@@ -39,20 +47,34 @@ PART: Final = 65536
 LONGEST_PARENT: Final = 107 - 50
 
 
-def _place() -> Path:
-    """Return a directory that nobody has, and whose name nobody can guess."""
-    parent = Path(tempfile.gettempdir())
-    if len(os.fsencode(parent)) > LONGEST_PARENT:
-        parent = Path("/tmp")  # noqa: S108 - what is in it is not trusted unseen
-    return parent / f"pgdbpool-{secrets.token_hex(8)}"
+# What a socket is called, see `name_of`; other files are of no interest.
+NAME: Final = re.compile(r"[0-9]+\.[0-9]+")
 
+# The same in all processes that are forked from the one that imports this first; nobody
+# can guess it.
+_directory_name: Final = f"pgdbpool-{secrets.token_hex(8)}"
+_directory: Path | None = None
 
-# The same in all processes that are forked from the one that imports this first.
-_directory = _place()
-
-_answer: weakref.WeakMethod[Answer] | None = None
+_numbers = itertools.count()
+# By the order in which they came.
+_answers: dict[int, "weakref.WeakMethod[Answer]"] = {}
 _is_member = False
 _listener: socket.socket | None = None
+
+
+def _place() -> Path:
+    """Return the directory where the workers meet, which need not be there.
+
+    Raises:
+        OSError: there is no place for temporary files.
+    """
+    global _directory  # noqa: PLW0603 - one a process
+    if _directory is None:
+        parent = Path(tempfile.gettempdir())
+        if len(os.fsencode(parent)) > LONGEST_PARENT:
+            parent = Path("/tmp")  # noqa: S108 - what is in it is not trusted unseen
+        _directory = parent / _directory_name
+    return _directory
 
 
 @dataclass
@@ -61,11 +83,13 @@ class Reply:
 
     Attributes:
         name: the worker's: its age in the service, and its process id.
-        content: its answer; None: it gave none in time.
+        content: its answer; None: it gave none in time, or none that can be read.
+        is_meant: whether it has what was asked for.
     """
 
     name: str
     content: Any = None
+    is_meant: bool = True
     received: bytearray = field(default_factory=bytearray, repr=False)
 
 
@@ -78,11 +102,12 @@ def answer_with(answer: Answer) -> None:
     """Answer the other workers from now on; for one that is none yet, from `join` on.
 
     Args:
-        answer: a method, which is called with the question, in a thread of its own, and
-            returns what `json` can write. It is forgotten with the object it is of.
+        answer: a method, which is called with each question, in a thread of its own. It
+            returns what `json` can write, or None for a question that another one is
+            to answer. It is forgotten with the object it is of.
     """
-    global _answer  # noqa: PLW0603 - one a process
-    _answer = weakref.WeakMethod(answer)
+    number = next(_numbers)
+    _answers[number] = weakref.WeakMethod(answer, lambda _: _answers.pop(number, None))
     if _is_member:
         _listen()
 
@@ -91,7 +116,7 @@ def join() -> None:
     """Be a worker of a service, whose `identity` tells which; answer if wanted."""
     global _is_member  # noqa: PLW0603 - one a process
     _is_member = True
-    if _answer is not None:
+    if _answers:
         _listen()
 
 
@@ -109,14 +134,15 @@ def leave() -> None:
 def forget(name: str) -> None:
     """Remove what a worker that has ended left, and the directory after the last."""
     with contextlib.suppress(OSError):
-        (_directory / name).unlink()
+        (_place() / name).unlink()
     with contextlib.suppress(OSError):
-        _directory.rmdir()
+        _place().rmdir()
 
 
 def remove() -> None:
     """Remove what all workers left; for their arbiter, at its end."""
-    shutil.rmtree(_directory, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        shutil.rmtree(_place(), ignore_errors=True)
 
 
 def my_name() -> str:
@@ -125,14 +151,18 @@ def my_name() -> str:
 
 
 def ask(question: dict[str, Any], timeout: float) -> list[Reply]:
-    """Return what all other workers answer. Blocks for ``timeout`` seconds at most."""
+    """Return what all other workers answer. Blocks for ``timeout`` seconds at most.
+
+    Who answers that nothing of its is meant is left out, as who has ended.
+    """
     deadline = time.monotonic() + timeout
+    line = json.dumps({**question, "protocol": PROTOCOL}).encode() + b"\n"
     replies = []
     with selectors.DefaultSelector() as selector:
         for name in _others():
             reply = Reply(name)
             try:
-                _call(selector, reply, question)
+                _call(selector, reply, line)
             except (ConnectionRefusedError, FileNotFoundError):
                 continue  # it has ended, or is about to
             except OSError:
@@ -146,30 +176,27 @@ def ask(question: dict[str, Any], timeout: float) -> list[Reply]:
                 _take_in(selector, key)
         for key in list(selector.get_map().values()):
             key.fileobj.close()  # type: ignore[union-attr]
-    return replies
+    return [reply for reply in replies if reply.is_meant]
 
 
 def _others() -> list[str]:
     if not _is_member:
         return []
     try:
-        names = [path.name for path in _directory.iterdir()]
+        names = [path.name for path in _place().iterdir()]
     except OSError:
         return []
-    return sorted(
-        set(names) - {my_name()}, key=lambda name: [*map(int, name.split("."))]
-    )
+    others = {name for name in names if NAME.fullmatch(name)} - {my_name()}
+    return sorted(others, key=lambda name: [*map(int, name.split("."))])
 
 
-def _call(
-    selector: selectors.BaseSelector, reply: Reply, question: dict[str, Any]
-) -> None:
+def _call(selector: selectors.BaseSelector, reply: Reply, line: bytes) -> None:
     """Send a question and have the answer waited for."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        sock.connect(str(_directory / reply.name))
-        sock.send(json.dumps(question).encode() + b"\n")
+        sock.connect(str(_place() / reply.name))
+        sock.send(line)
         selector.register(sock, selectors.EVENT_READ, reply)
     except BaseException:
         sock.close()
@@ -191,8 +218,16 @@ def _take_in(selector: selectors.BaseSelector, key: selectors.SelectorKey) -> No
     if not part:
         selector.unregister(sock)
         sock.close()
-        with contextlib.suppress(ValueError):  # cut off
-            reply.content = json.loads(reply.received)
+        _read(reply)
+
+
+def _read(reply: Reply) -> None:
+    """Make sense of an answer; of one cut off, or of another version, there is none."""
+    with contextlib.suppress(ValueError, RecursionError):
+        told = json.loads(reply.received)
+        if isinstance(told, dict) and told.get("protocol") == PROTOCOL:
+            reply.content = told.get("answer")
+            reply.is_meant = reply.content is not None
 
 
 def _listen() -> None:
@@ -202,7 +237,7 @@ def _listen() -> None:
         return
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        _bind(listener, str(_directory / my_name()))
+        _bind(listener, str(_place() / my_name()))
         listener.listen()
         greenlets.start(_serve, listener)
     except (OSError, RuntimeError) as error:
@@ -228,12 +263,13 @@ def _make_directory() -> None:
     Raises:
         PermissionError: it is not.
     """
+    directory = _place()
     with contextlib.suppress(FileExistsError):
-        _directory.mkdir(mode=0o700)
-    found = _directory.lstat()
+        directory.mkdir(mode=0o700)
+    found = directory.lstat()
     is_private = stat.S_ISDIR(found.st_mode) and not stat.S_IMODE(found.st_mode) & 0o077
     if not is_private or found.st_uid != os.geteuid():
-        raise PermissionError(errno.EPERM, "others can write to it", str(_directory))
+        raise PermissionError(errno.EPERM, "others can write to it", str(directory))
 
 
 def _serve(listener: socket.socket) -> None:
@@ -261,9 +297,20 @@ def _answer_one(sock: socket.socket) -> None:
         received += part
         if not part or len(received) > LONGEST_QUESTION:
             return
-    answer = None if _answer is None else _answer()
-    if answer is not None:
-        sock.sendall(json.dumps(answer(json.loads(received))).encode())
+    question = json.loads(received)
+    if question.get("protocol") != PROTOCOL:
+        return
+    told = {"protocol": PROTOCOL, "answer": _answer(question)}
+    sock.sendall(json.dumps(told).encode())
+
+
+def _answer(question: dict[str, Any]) -> object:
+    """Return the first answer that anything in this process has."""
+    for reference in list(_answers.values()):
+        answer = reference()
+        if answer is not None and (told := answer(question)) is not None:
+            return told
+    return None
 
 
 def _forget_in_child() -> None:

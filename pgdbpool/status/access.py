@@ -19,55 +19,89 @@ COOKIE: Final = "pgdbpool_status"
 # How long a browser stays logged in, seconds.
 MAX_AGE: Final = 12 * 3600
 
+# What a token must have: an address is guessed at once, and nobody counts the guesses.
+SHORTEST_TOKEN: Final = 8
+
 # What a proxy adds. Their values can be forged, and so can decide nothing.
 PROXY_HEADERS: Final = (
+    "CDN-Loop",
     "CF-Connecting-IP",
+    "CF-Ray",
     "Client-IP",
     "Fastly-Client-IP",
     "Forwarded",
     "True-Client-IP",
     "Via",
+    "X-Amzn-Trace-Id",
+    "X-Appengine-User-Ip",
+    "X-Azure-ClientIP",
     "X-Client-IP",
     "X-Cluster-Client-IP",
+    "X-Envoy-External-Address",
     "X-Forwarded",
     "X-Forwarded-By",
+    "X-Forwarded-Client-Cert",
     "X-Forwarded-For",
     "X-Forwarded-Host",
     "X-Forwarded-Port",
     "X-Forwarded-Prefix",
     "X-Forwarded-Proto",
+    "X-Forwarded-Scheme",
     "X-Forwarded-Server",
+    "X-Forwarded-Ssl",
     "X-Original-Forwarded-For",
+    "X-Original-Host",
+    "X-Original-URL",
+    "X-ProxyUser-Ip",
     "X-Real-IP",
+    "X-Scheme",
 )
+
+
+# What proxies ask an application by that are not told to use another, nginx for long by
+# default. Browsers do not.
+OLD_PROTOCOLS: Final = ("HTTP/0.9", "HTTP/1.0")
+# In the environ of waitress alone, which removes `PROXY_HEADERS` unless told otherwise.
+WAITRESS: Final = "waitress.client_disconnected"
 
 
 def check_is_local(request: Request) -> None:
     """Refuse a request that did not come from this machine, as far as it shows.
 
-    What a proxy of this machine passes on comes from a loopback address too. It gives
-    itself away by a header, or by the name that the client asked for, which also keeps
-    out the pages of others, whose names can be made to lead here (DNS rebinding).
-
     Raises:
         Forbidden: it came from elsewhere, or may have.
     """
+    reason = why_not_local(request)
+    if reason is not None:
+        raise Forbidden(f"{reason}: StatusApp(pool, token=...)")
+
+
+def why_not_local(request: Request) -> str | None:
+    """Return why a request may have come from elsewhere, None if it is the machine's.
+
+    What a proxy of this machine passes on comes from a loopback address too. It gives
+    itself away by a header, by an old protocol, or by the name that the client asked
+    for, which also keeps out the pages of others, whose names can be made to lead here
+    (DNS rebinding).
+    """
     if not is_loopback(request.remote_addr or ""):
-        raise Forbidden(
-            "without a token this page is for the machine itself: "
-            "StatusApp(pool, token=...) opens it to who has the token"
-        )
+        return "without a token this is for the machine itself; who has one may look"
     passed_on = [name for name in PROXY_HEADERS if name in request.headers]
     if passed_on:
-        raise Forbidden(
-            f"{passed_on[0]} says that a proxy passed this on; behind a proxy the "
-            "page needs a token: StatusApp(pool, token=...)"
+        return f"{passed_on[0]} tells of a proxy, behind which a token is needed"
+    if WAITRESS in request.environ:
+        return (
+            "waitress removes what would tell of a proxy, so a token is needed under it"
+        )
+    protocol = request.environ.get("SERVER_PROTOCOL", "")
+    if protocol in OLD_PROTOCOLS:
+        return (
+            f"{protocol} is what proxies ask by; without a token ask by HTTP/1.1 (not "
+            "as curl -0 and ab do), and behind a proxy a token is needed"
         )
     if not is_local_name(request.headers.get("Host", "")):
-        raise Forbidden(
-            "without a token this page answers to localhost and loopback addresses "
-            "only: StatusApp(pool, token=...)"
-        )
+        return "without a token this answers to localhost and loopback addresses only"
+    return None
 
 
 def check_same_origin(request: Request) -> None:
@@ -109,15 +143,24 @@ class Token:
     Args:
         token: the secret.
 
+    Attributes:
+        mark: the same in all workers that have this token, which it does not tell.
+
     Raises:
-        SettingsError: it is empty, or no text.
+        SettingsError: it is no text, or has less than `SHORTEST_TOKEN` characters.
         ImportError: itsdangerous is missing; the message says how to install it.
     """
 
     def __init__(self, token: object) -> None:
         if not (isinstance(token, str) and token.strip()):
             raise SettingsError("token: must be a text that is not empty")
+        if len(token.strip()) < SHORTEST_TOKEN:
+            raise SettingsError(
+                f"token: must have {SHORTEST_TOKEN} characters or more; a good one is "
+                "what secrets.token_urlsafe() returns"
+            )
         self._token = token.strip().encode()
+        self.mark = hashlib.sha256(b"pgdbpool.peers " + self._token).hexdigest()
         key = hashlib.sha256(b"pgdbpool.status " + self._token).digest()
         try:
             from itsdangerous import TimestampSigner  # noqa: PLC0415 - an extra
@@ -149,12 +192,16 @@ class Token:
         )
 
     def remember(self, request: Request, response: Response) -> None:
-        """Make the browser bring a cookie, for this page only."""
+        """Make the browser bring a cookie, for this page only.
+
+        Its path is left to the browser, which takes that of the form: behind a proxy
+        that rewrites addresses nobody else knows it.
+        """
         response.set_cookie(
             COOKIE,
             self._signer.sign("in").decode(),
             max_age=MAX_AGE,
-            path=request.root_path + "/",
+            path=None,
             secure=request.is_secure,
             httponly=True,
             samesite="Strict",

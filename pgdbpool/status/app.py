@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 from werkzeug.exceptions import (
     BadRequest,
     HTTPException,
+    InternalServerError,
     NotFound,
     RequestEntityTooLarge,
     Unauthorized,
@@ -17,9 +19,9 @@ from werkzeug.wrappers import Request, Response
 from pgdbpool import peers
 from pgdbpool.status.access import Token, check_is_local, check_same_origin
 from pgdbpool.status.answers import as_json, check_method, in_words
-from pgdbpool.status.health import checked
 from pgdbpool.status.page import HEADERS, Page, file
 from pgdbpool.status.service import Service
+from pgdbpool.status.shown import Pools
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
     from pgdbpool.pool import ConnectionPool
+
+logger = logging.getLogger(__name__)
 
 STATIC: Final = "/static/"
 DO: Final = "/do/"
@@ -40,19 +44,19 @@ class StatusApp:
 
     Mount it where you like; all its links are relative. Under gunicorn with the hooks
     of `pgdbpool.gunicorn` it shows all workers, whichever answers, if each makes one
-    when it loads the application.
+    when it loads the application. Several in one process show each their own pools.
 
     It needs no connection. What servers say of the service's sessions is asked of them
     through a connection that is idle anyway, at most every 2 s while somebody looks.
 
     Args:
-        *pools: those to show; none: all that the process has at that moment.
+        *pools: those to show; none: all that are open in the process at that moment.
         token: who has it may look, from anywhere. None: only this machine may.
         actions: buttons on the page: their words, and what each does, which must not
             block. Who may look may press them.
 
     Raises:
-        SettingsError: the token is empty, or one of the pools is none.
+        SettingsError: the token is too short, or one of the pools is none.
         ImportError: a library is missing; the message says how to install it.
     """
 
@@ -63,10 +67,15 @@ class StatusApp:
         actions: Mapping[str, Callable[[], object]] | None = None,
     ) -> None:
         self._token = None if token is None else Token(token)
-        self._actions = dict(actions or {})
+        # By the number in their address.
+        self._actions = {
+            str(number): action for number, action in enumerate((actions or {}).items())
+        }
         self._page = Page()
-        self.service = Service(checked(pools))
-        peers.answer_with(self.service.answer)
+        shown = Pools(pools)
+        self.service = Service(shown, self._token.mark if self._token else "")
+        if shown.may_be_shared:
+            peers.answer_with(self.service.answer)
 
     def __call__(
         self, environ: WSGIEnvironment, start_response: StartResponse
@@ -104,7 +113,7 @@ class StatusApp:
             raise NotFound(f"there is nothing at {path}")
         check_method(request)
         if path == "/":
-            return self._page.render("status.html", actions=list(self._actions))
+            return self._page.render("status.html", actions=self._words())
         since = request.args.get("since", "0")
         if not (since.isascii() and since.isdecimal()) or len(since) > len(
             "1000000000000"
@@ -112,14 +121,22 @@ class StatusApp:
             raise BadRequest("since: must be whole seconds since 1970")
         return as_json(self.service.look(int(since)))
 
+    def _words(self) -> list[str]:
+        return [words for words, _ in self._actions.values()]
+
     def _do(self, request: Request, number: str) -> Response:
         """Do what a button is for."""
-        actions = list(self._actions.values())
-        if not number.isdecimal() or int(number) >= len(actions):
-            raise NotFound(f"there is no button {number!r}")
+        if number not in self._actions:
+            raise NotFound("there is no such button")
         check_method(request, ("POST",))
         check_same_origin(request)
-        actions[int(number)]()
+        words, action = self._actions[number]
+        try:
+            action()
+        except Exception as error:
+            logger.warning("the button %r has failed", words, exc_info=True)
+            name = type(error).__name__
+            raise InternalServerError(f"{words!r} has failed: {name}") from None
         return redirect("../", 303)
 
     def _refuse(self, request: Request) -> Response:

@@ -30,10 +30,12 @@ class Row(NamedTuple):
         second: at whose end; since 1970.
         acquires: holds that were asked for.
         queued: those that had to stand in line.
-        waited_ms: how long callers waited that have been served.
+        waited_ms: how long callers waited that were served or refused.
         held_ms: how long was held what was released.
         errors: acquires that were refused.
         lost: sessions that were lost.
+        served: acquires that got a connection.
+        released: holds that ended.
         in_use, waiting, size: at that moment.
     """
 
@@ -44,6 +46,8 @@ class Row(NamedTuple):
     held_ms: int
     errors: int
     lost: int
+    served: int
+    released: int
     in_use: int
     waiting: int
     size: int
@@ -56,6 +60,8 @@ COUNTERS: Final = (
     "usage_ms",
     "requests_errors",
     "connections_lost",
+    "requests_served",
+    "requests_released",
 )
 
 
@@ -85,10 +91,11 @@ class History:
     """The last `LENGTH` seconds of some pools.
 
     A thread looks at their counters once a second. It is started by the first `rows`
-    and ends when nobody has called that for a while, or when the history is no more.
+    that finds a pool and ends when nobody has called that for a while, or when the
+    history is no more.
 
     Args:
-        pools: returns them; called once a second, by the thread.
+        pools: returns those that any thread may look at; called once a second.
         patience: how long to go on after the last look, seconds.
     """
 
@@ -107,18 +114,22 @@ class History:
         self._running = _thread.allocate_lock()
         # Held as long as the thread may sleep on.
         self._sleep = _thread.allocate_lock()
-        # Appended to by the thread alone; reading them is one step of the interpreter.
+        # Changed by the thread alone; reading them is one step of the interpreter.
         self._rows: dict[str, deque[Row]] = {}
         self._before: weakref.WeakKeyDictionary[ConnectionPool, dict[str, int]] = (
             weakref.WeakKeyDictionary()
         )
 
     def rows(self, since: int = 0) -> dict[str, list[Row]]:
-        """Return the rows after a second, by the pool's name. Does not block."""
+        """Return the rows after a second, by the pool's name. Does not block.
+
+        None come where the process can have no thread more.
+        """
         if self._process != os.getpid():  # a fork left the thread behind
             self._begin()
         self._looked_at = time.monotonic()
-        self._start()
+        with contextlib.suppress(RuntimeError):  # the next look tries again
+            self._start()
         return {
             name: [row for row in list(rows) if row.second > since]
             for name, rows in list(self._rows.items())
@@ -130,6 +141,8 @@ class History:
         _wake(self._sleep)
 
     def _start(self) -> None:
+        if not any(True for _ in self.pools()):
+            return
         if not self._running.acquire(blocking=False):
             return
         try:
@@ -161,7 +174,16 @@ class History:
                 found.setdefault(pool.name, []).append(row)
         for name, rows in found.items():
             kept = self._rows.setdefault(name, deque(maxlen=LENGTH))
+            while kept and kept[-1].second >= second:  # the clock was set back
+                kept.pop()
             kept.extend(merged([rows]))
+        self._forget(second)
+
+    def _forget(self, second: int) -> None:
+        """Drop what is too old of pools that are gone."""
+        for name, rows in list(self._rows.items()):
+            if not (rows and 0 <= second - rows[-1].second < LENGTH):
+                del self._rows[name]
 
 
 def _wake(sleep: _thread.LockType) -> None:

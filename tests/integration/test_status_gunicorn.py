@@ -1,7 +1,10 @@
 """The status page under gunicorn: the whole service, whichever worker answers."""
 
+import json
 import signal
 import tempfile
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,9 +13,11 @@ import psutil
 import pytest
 
 from pgdbpool.demo.postgres import EmbeddedPostgres
+from pgdbpool.status.server import PAUSE
+from tests.asking import LOGGED
 from tests.gunicorns import CONF, GREEN_CONF, Gunicorn, asking
-from tests.status_app import PAGE
-from tests.waiting import until
+from tests.status_app import PAGE, TENANTS
+from tests.waiting import let_pass, until
 
 pytestmark = pytest.mark.direct("its pools are in other processes")
 
@@ -205,6 +210,76 @@ def test_the_page_needs_no_database(
         assert gunicorn.status("/health/livez") == 200
         private_server.start()
         until(lambda: states() == {True})
+
+
+@pytest.mark.slow
+def test_more_workers_do_not_ask_the_server_more_often(
+    place: Path, private_server: EmbeddedPostgres
+) -> None:
+    """Whichever serves, it goes by what another has learned."""
+    dsn = private_server.dsn(options=LOGGED)
+    seconds = 6.0
+    with serve(place, dsn, "-w", "4") as gunicorn:
+        gunicorn.wait()
+        until(lambda: all(workers(gunicorn).values()) and len(workers(gunicorn)) == 4)
+        began = time.monotonic()
+        before = questions(private_server)
+        while time.monotonic() < began + seconds:
+            look(gunicorn)
+            let_pass(0.2)
+        asked = questions(private_server) - before
+        took = time.monotonic() - began
+    # Two workers in a row may find that it is time, before one has its answer.
+    assert 1 <= asked <= 2 * (took / PAUSE + 1)
+
+
+def questions(server: EmbeddedPostgres) -> int:
+    """Return how often the page has asked for the sessions."""
+    return server.log.count("FROM pg_stat_activity, shape")
+
+
+def test_two_pages_of_one_service_show_each_their_own(place: Path, dsn: str) -> None:
+    """Whichever worker answers, and whatever it was that it made last."""
+    with serve(place, dsn, app="tests.status_app:make_two()") as gunicorn:
+        gunicorn.wait()
+        for name in TENANTS:
+            for _ in range(6):
+                until(lambda name=name: is_whole(gunicorn, name), 20.0, "both show it")
+
+
+def is_whole(gunicorn: Gunicorn, name: str) -> bool:
+    """Whether both workers show a tenant's pool on its page; nobody shows another."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{gunicorn.port}/{name}/status.json",
+        headers={"Authorization": f"Bearer {TENANTS[name]}"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - ours
+        content = json.load(answer)
+    shown = [[pool["name"] for pool in one["pools"]] for one in content["workers"]]
+    assert {each for one in shown for each in one} == {f"tenant-{name}"}
+    assert set(content["history"]["pools"]) <= {f"tenant-{name}"}
+    assert {one["pool"] for one in content["server"]} <= {f"tenant-{name}"}
+    return shown == [[f"tenant-{name}"]] * 2
+
+
+def test_a_probe_is_answered_fast_while_all_connections_are_in_use(
+    place: Path, dsn: str
+) -> None:
+    """Failure mode 26, as an orchestrator sees it."""
+    pool = {**POOL, "max_size": 1, "timeout": 1}
+    with serve(place, dsn, "-w", "1", pool=pool) as gunicorn:
+        gunicorn.wait()
+        assert gunicorn.status("/leak") == 200
+        took = []
+        for _ in range(20):
+            began = time.perf_counter()
+            status, answer = gunicorn.get("/health/readyz")
+            took.append(time.perf_counter() - began)
+            assert status == 200
+            assert answer["saturated"]
+            assert answer["pools"]["shop"]["write_ready"]
+        # The best of some: this machine may have been busy with others.
+        assert min(took) < 0.05
 
 
 def test_without_a_page_there_is_nothing(place: Path, dsn: str) -> None:

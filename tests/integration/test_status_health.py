@@ -13,17 +13,17 @@ from pgdbpool.demo.postgres import EmbeddedPostgres
 from pgdbpool.demo.standby import demote
 from pgdbpool.status import HealthApp
 from tests.asking import ask
-from tests.unit.wsgi_exchange import Exchange
+from tests.unit.test_status_access import LOCAL
+from tests.unit.test_status_access import ask as ask_app
 from tests.waiting import until
 
 SIZE = 5
 
 
 def probe(app: HealthApp, query: str = "", path: str = "/readyz") -> tuple[int, Any]:
-    """Return the status and the content of an answer."""
-    exchange = Exchange(app, [], PATH_INFO=path, QUERY_STRING=query).run()
-    assert exchange.error is None
-    return int(exchange.status.split()[0]), json.loads(exchange.content)
+    """Return the status and the content of an answer, as this machine gets it."""
+    status, _, text = ask_app(app, path, **LOCAL, QUERY_STRING=query)
+    return status, json.loads(text)
 
 
 def is_ready(app: HealthApp, query: str = "") -> bool:

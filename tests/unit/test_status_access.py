@@ -16,8 +16,9 @@ from pgdbpool.status.page import FILES
 from tests.unit.wsgi_exchange import Exchange
 
 TOKEN = "geheim über alles"
-LOCAL = {"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "localhost:8000"}
-ELSEWHERE = {"REMOTE_ADDR": "192.0.2.7", "HTTP_HOST": "shop.example"}
+MODERN = {"SERVER_PROTOCOL": "HTTP/1.1"}
+LOCAL = {**MODERN, "REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "localhost:8000"}
+ELSEWHERE = {**MODERN, "REMOTE_ADDR": "192.0.2.7", "HTTP_HOST": "shop.example"}
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_without_a_token_the_machine_itself_may_look(
     local: StatusApp, address: str, host: str
 ) -> None:
     """By whichever of its names."""
-    assert ask(local, REMOTE_ADDR=address, HTTP_HOST=host)[0] == 200
+    assert ask(local, **MODERN, REMOTE_ADDR=address, HTTP_HOST=host)[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,8 @@ def test_without_a_token_the_machine_itself_may_look(
 )
 def test_without_a_token_nobody_else_may(local: StatusApp, address: str) -> None:
     """Nor who has no address, as behind a Unix socket."""
-    status, headers, text = ask(local, REMOTE_ADDR=address, HTTP_HOST="localhost")
+    environ = {**LOCAL, "REMOTE_ADDR": address}
+    status, headers, text = ask(local, **environ)
     assert status == 403
     assert headers["Content-Type"].startswith("text/plain")
     assert "token=" in text
@@ -92,6 +94,28 @@ def test_what_a_proxy_passed_on_is_not_local(local: StatusApp, header: str) -> N
     status, _, text = ask(local, **LOCAL, **{name: "127.0.0.1"})
     assert status == 403
     assert header in text
+
+
+@pytest.mark.parametrize("protocol", ["HTTP/1.0", "HTTP/0.9"])
+def test_an_old_protocol_is_a_proxys(local: StatusApp, protocol: str) -> None:
+    """As nginx spoke for long by default; who has an old program is told why."""
+    environ = {**LOCAL, "SERVER_PROTOCOL": protocol}
+    status, _, text = ask(local, **environ)
+    assert status == 403
+    assert protocol in text
+    assert "curl -0" in text
+    assert "token=" in text
+
+
+def test_where_a_server_removes_the_proxys_headers_a_token_is_needed(
+    local: StatusApp, guarded: StatusApp
+) -> None:
+    """Waitress does, and says of itself that it is there."""
+    waitress = {**LOCAL, "waitress.client_disconnected": bool}
+    status, _, text = ask(local, **waitress)
+    assert status == 403
+    assert "waitress" in text
+    assert ask(guarded, **waitress, **bearer(TOKEN))[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -117,6 +141,14 @@ def test_a_token_that_is_none_is_refused(pool: ConnectionPool, token: Any) -> No
     """At the start, rather than to let all in."""
     with pytest.raises(SettingsError, match="token: must be a text that is not empty"):
         StatusApp(pool, token=token)
+
+
+def test_a_token_that_can_be_guessed_is_refused(pool: ConnectionPool) -> None:
+    """Its length can be told, and nothing else of it is."""
+    with pytest.raises(SettingsError, match="token: must have 8 characters") as raised:
+        StatusApp(pool, token=" hunter2 ")
+    assert "hunter2" not in str(raised.value)
+    assert StatusApp(pool, token="hunter2!")
 
 
 @pytest.mark.parametrize("app", [StatusApp, HealthApp])
@@ -178,7 +210,10 @@ def cookie_of(headers: dict[str, str]) -> str:
 
 
 def test_the_form_sets_a_cookie_that_opens(guarded: StatusApp) -> None:
-    """For this page alone, out of reach of scripts and other sites."""
+    """For this page alone, out of reach of scripts and other sites.
+
+    The browser knows best at which address that is: a proxy may have rewritten it.
+    """
     html = {"HTTP_ACCEPT": "text/html,*/*"}
     status, _, text = ask(guarded, "/", **ELSEWHERE, **html)
     assert status == 401
@@ -187,7 +222,8 @@ def test_the_form_sets_a_cookie_that_opens(guarded: StatusApp) -> None:
     assert status == 303
     assert headers["Location"] == "./"
     parts = {part.strip() for part in headers["Set-Cookie"].split(";")}
-    assert {"HttpOnly", "SameSite=Strict", "Path=/_pgdbpool/"} <= parts
+    assert {"HttpOnly", "SameSite=Strict"} <= parts
+    assert not [part for part in parts if part.startswith(("Path", "Domain"))]
     assert f"Max-Age={MAX_AGE}" in parts
     assert "Secure" not in parts
     assert ask(guarded, "/", **ELSEWHERE, HTTP_COOKIE=cookie_of(headers))[0] == 200
@@ -214,7 +250,7 @@ def test_a_cookie_of_another_token_opens_nothing(
     guarded: StatusApp, pool: ConnectionPool
 ) -> None:
     """Nor does a forged one, an old one, or bytes that are no text."""
-    other = cookie_of(log_in(StatusApp(pool, token="other"), "other")[1])
+    other = cookie_of(log_in(StatusApp(pool, token="another one"), "another one")[1])
     for cookie in (other, f"{COOKIE}=in", f"{COOKIE}=in.x.y", f"{COOKIE}=\xff.\xfe"):
         assert ask(guarded, **ELSEWHERE, HTTP_COOKIE=cookie)[0] == 401
 

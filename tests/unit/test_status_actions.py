@@ -88,7 +88,7 @@ def test_who_may_not_look_presses_nothing(app: StatusApp, pressed: list[str]) ->
     """Nor who only looks."""
     assert ask(app, "/do/0", **{**OURS, **ELSEWHERE})[0] == 403
     assert ask(app, "/do/0", **{**OURS, "method": "GET"})[0] == 405
-    for path in ("/do/2", "/do/-1", "/do/", "/do/x"):
+    for path in ("/do/2", "/do/-1", "/do/", "/do/x", "/do/00", "/do/" + "9" * 5000):
         assert ask(app, path, **OURS)[0] == 404
     assert pressed == []
 
@@ -105,3 +105,20 @@ def test_a_token_goes_before_a_button(pressed: list[str]) -> None:
     assert ask(app, "/do/0", **bearer)[0] == 303
     assert pressed == ["up"]
     app.service.history.stop()
+
+
+def test_a_button_that_fails_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    """In words and in the log: what it was for may be gone."""
+
+    def fail() -> None:
+        raise ProcessLookupError(3, "hunter2")
+
+    app = StatusApp(
+        ConnectionPool("host=nowhere.invalid", open=False), actions={"wind it up": fail}
+    )
+    status, headers, text = ask(app, "/do/0", **OURS)
+    assert status == 500
+    assert headers["Content-Type"].startswith("text/plain")
+    assert "'wind it up' has failed: ProcessLookupError" in text
+    assert "hunter2" not in text
+    assert "the button 'wind it up' has failed" in caplog.text

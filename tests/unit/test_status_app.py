@@ -39,7 +39,7 @@ def test_every_answer_has_the_strict_headers(app: StatusApp) -> None:
         _, headers, _ = ask(app, path, **LOCAL)
         assert headers["Content-Security-Policy"] == POLICY
         assert headers["X-Content-Type-Options"] == "nosniff"
-        assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["Referrer-Policy"] == "same-origin"
     assert ask(app, "/", **ELSEWHERE)[1]["Content-Security-Policy"] == POLICY
 
 

@@ -2,12 +2,15 @@
 
 import { make, number, say } from "./dom.js";
 
-const HEIGHT = 104;
+const HEIGHT = 84;
 // The time axis begins so short and grows with what is known, seconds.
 const SHORTEST = 60;
 // Between the lines of the other axis.
 const WHOLE = [0, 1, 2, 3, 4, 5, 6].flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power));
-const MEAN = (sum, count) => (count ? sum / count : null);
+const mean = (sum, count) => (count ? sum / count : null);
+// Of a second: how long they waited whose wait ended in it, and held whose hold did.
+export const waited = (row) => mean(row.waited_ms, row.served + row.errors);
+export const held = (row) => mean(row.held_ms, row.released);
 
 // Of each chart: its title, unit, and series with the colour's name in the stylesheet.
 const CHARTS = [
@@ -31,12 +34,12 @@ const CHARTS = [
   {
     title: "Wait, mean",
     unit: " ms",
-    series: [["wait", "--waiting", (row) => MEAN(row.waited_ms, row.acquires)]],
+    series: [["wait", "--waiting", waited]],
   },
   {
     title: "Hold, mean",
     unit: " ms",
-    series: [["hold", "--in-use", (row) => MEAN(row.held_ms, row.acquires)]],
+    series: [["hold", "--in-use", held]],
   },
   {
     title: "Errors",
@@ -101,7 +104,8 @@ class Chart {
             fill: index === 0 ? () => colour(`${name}-soft`) : undefined,
             width: 1.5,
             dash: index === 0 ? undefined : [4, 3],
-            points: { show: false },
+            // A second between two of which nothing is known has no line.
+            points: { show: true, size: 4, filter: (plot, n) => alone(plot.data[n]) },
           })),
         ],
         hooks: { setCursor: [(plot) => this.tell(plot.cursor.idx)] },
@@ -140,6 +144,11 @@ class Chart {
   }
 }
 
+function alone(values) {
+  const has = (index) => values[index] != null;
+  return values.flatMap((_, index) => (has(index) && !has(index - 1) && !has(index + 1) ? [index] : []));
+}
+
 function lastKnown(values) {
   let at = values.length - 1;
   while (at > 0 && values[at] == null) at -= 1;
@@ -174,7 +183,8 @@ export class Charts {
     }
     const last = Math.floor(now) - 2;
     const seconds = Array.from({ length }, (_, index) => last - length + 1 + index);
-    for (const second of this.rows.keys()) if (second < seconds[0]) this.rows.delete(second);
+    // Later than now was before the clock was set back.
+    for (const second of this.rows.keys()) if (second < seconds[0] || second > now) this.rows.delete(second);
     const shown = seconds.map((second) => this.rows.get(second) ?? null);
     for (const chart of this.charts) chart.show(seconds, shown, last);
   }
