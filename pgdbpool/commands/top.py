@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import signal
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console, Group, RenderableType
+from rich.console import Console
 from rich.live import Live
-from rich.text import Text
 
-from pgdbpool.top.figures import figures_of
-from pgdbpool.top.screen import screen
+from pgdbpool.top.screen import Screen
 from pgdbpool.top.source import Source, SourceError
+from pgdbpool.top.texts import duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pgdbpool.top.figures import Figures
 
 HERE = "http://127.0.0.1:8000/_pgdbpool/"
 INTERRUPTED = 130
+TERMINATED = 143
 INTERVAL = click.FloatRange(min=0.1, max=60.0)
+# Where there is no terminal, no line is cut; nor is there an end to a page.
+ENDLESS = 1000
+PAGELESS = 100_000
 
 
 @click.command()
@@ -37,15 +49,18 @@ def top(*, url: str, token: str | None, interval: float, once: bool) -> None:
     """Show who has which connection, live, until Ctrl-C.
 
     URL is that of a status page (pgdbpool.status.StatusApp); by default the demo's.
-    It goes on when the service is restarted. The exit status is 1 if there is no such
-    page, or it is closed.
+    It goes on when the service is restarted. Without a terminal there is only --once.
+    The exit status is 1 if there is no such page, or it is closed.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that cannot be encoded is no reason to say nothing.
+        sys.stdout.reconfigure(errors="replace")
     try:
         source = Source(url, token)
         if once:
-            Console().print(screen(figures_of(source.look(time.time()))))
+            _print(source.look())
         else:
-            _live(source, interval)
+            _show(source, interval)
     except SourceError as error:
         click.echo(f"pgdbpool top: {error}", err=True)
         sys.exit(1)
@@ -53,19 +68,46 @@ def top(*, url: str, token: str | None, interval: float, once: bool) -> None:
         sys.exit(0 if not once else INTERRUPTED)
 
 
-def _live(source: Source, interval: float) -> None:
+def _print(figures: Figures) -> None:
+    width = None if sys.stdout.isatty() else ENDLESS
+    Console(width=width, height=PAGELESS).print(Screen(figures))
+
+
+def _show(source: Source, interval: float) -> None:
     """Show it again and again. Blocks until it is interrupted."""
-    with Live(screen=True, auto_refresh=False) as live:
-        shown: RenderableType = Text("")
-        trouble = Text("")
+    console = Console()
+    is_drawable = console.is_terminal and not console.is_dumb_terminal
+    if not (sys.stdout.isatty() and is_drawable):
+        raise click.UsageError("there is no terminal to draw in: give --once")
+    figures, seen_at, trouble = None, 0.0, ""
+    with (
+        _ended_cleanly(),
+        Live(console=console, screen=True, auto_refresh=False) as live,
+    ):
         while True:
             began = time.monotonic()
             try:
-                shown = screen(figures_of(source.look(time.time())))
-                trouble = Text("")
+                figures, seen_at, trouble = source.look(), began, ""
             except SourceError as error:
                 if not error.may_pass:
                     raise
-                trouble = Text(f"{error}; trying again", style="bold red")
-            live.update(Group(trouble, shown) if trouble else shown, refresh=True)
+                trouble = f"{error}; trying again."
+                if figures is not None:
+                    ago = duration(began - seen_at)
+                    trouble += f" What you see is {ago} old."
+            live.update(Screen(figures, trouble), refresh=True)
             time.sleep(max(0.0, interval - (time.monotonic() - began)))
+
+
+@contextlib.contextmanager
+def _ended_cleanly() -> Iterator[None]:
+    """Let SIGTERM end it as Ctrl-C does: what was changed of the terminal goes back."""
+
+    def end(*_: object) -> None:
+        sys.exit(TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

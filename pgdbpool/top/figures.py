@@ -1,11 +1,19 @@
-"""What is shown, from what the status page tells: sums over workers, rates, holders."""
+"""What is shown, from what the status page tells: of all workers together."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+
+from pgdbpool.top.past import Past
+from pgdbpool.top.routes import Route
+from pgdbpool.top.sessions import Seen, seen_of
+from pgdbpool.top.told import count, seconds, words
+from pgdbpool.top.verdict import Health, Verdict, verdict_of
 
 State = dict[str, Any]
+# From what says least to what an operator has to know.
+WORSE: Final = ("unknown", "up", "astray", "down")
 
 
 @dataclass
@@ -15,10 +23,10 @@ class Server:
     Attributes:
         pool, name: which.
         role, state: as a worker has it that knows, the worst counting.
-        lag: seconds; None: unknown.
+        lag, round_trip: seconds, the longest; None: unknown.
         in_use, idle, connecting, most: connections.
-        sessions: since when each is what, and whether that is long: for the cells.
-        last_error: of a connect or ping.
+        long: how many of those in use are held for long.
+        last_error: of a connect or ping, where it is not up.
     """
 
     pool: str
@@ -26,6 +34,7 @@ class Server:
     role: str | None = None
     state: str = "unknown"
     lag: float | None = None
+    round_trip: float | None = None
     in_use: int = 0
     idle: int = 0
     connecting: int = 0
@@ -33,44 +42,79 @@ class Server:
     long: int = 0
     last_error: str | None = None
 
+    @property
+    def is_well(self) -> bool:
+        """Whether every worker that knows it has it up."""
+        return self.state == "up"
+
     def add(self, endpoint: State) -> None:
         """Take in what a worker knows of it."""
-        self.role = endpoint["role"] or self.role
+        self.role = words(endpoint["role"]) or self.role
         if WORSE.index(endpoint["state"]) >= WORSE.index(self.state):
             self.state = endpoint["state"]
-        if endpoint["lag"] is not None:
-            self.lag = max(self.lag or 0.0, endpoint["lag"])
-        self.in_use += endpoint["in_use"]
-        self.idle += endpoint["idle"]
-        self.connecting += endpoint["connecting"]
-        self.most += endpoint["max_size"]
+        self.lag = _longest(self.lag, endpoint["lag"])
+        self.round_trip = _longest(self.round_trip, endpoint["round_trip"])
+        self.in_use += count(endpoint["in_use"])
+        self.idle += count(endpoint["idle"])
+        self.connecting += count(endpoint["connecting"])
+        self.most += count(endpoint["max_size"])
         if endpoint["state"] != "up":
-            self.last_error = endpoint["last_error"] or self.last_error
-
-
-# From what says least to what an operator has to know.
-WORSE = ("unknown", "up", "astray", "down")
+            self.last_error = words(endpoint["last_error"]) or self.last_error
 
 
 @dataclass(frozen=True)
-class Rate:
-    """What a pool did of late.
+class Holder:
+    """Who has a connection.
 
     Attributes:
-        acquires: in each of the last seconds.
-        wait, hold: the mean of the last `RECENT` seconds, in seconds; None: nothing.
-        errors, lost: in the last minute.
+        pool, worker: whose; the worker's process.
+        server, backend: which session; None: there is none.
+        request: None: unknown.
+        place: where it was acquired.
+        seconds: for how long.
+        transaction: what is open in it.
+        is_long: by the measure of its pool.
     """
 
-    acquires: tuple[int, ...] = ()
-    wait: float | None = None
-    hold: float | None = None
-    errors: int = 0
-    lost: int = 0
+    pool: str
+    worker: int
+    server: str
+    backend: int | None
+    request: str | None
+    place: str
+    seconds: float
+    transaction: str
+    is_long: bool
 
 
-# Seconds that a rate is made of.
-RECENT = 5
+@dataclass(frozen=True)
+class Waiter:
+    """Who waits for a connection.
+
+    Attributes:
+        pool, worker, request, place, seconds: as of `Holder`.
+    """
+
+    pool: str
+    worker: int
+    request: str | None
+    place: str
+    seconds: float
+
+
+@dataclass
+class Pool:
+    """One pool, over all workers that answer and have it.
+
+    Attributes:
+        name: its.
+        health: as each of them has it.
+        verdict: in words.
+    """
+
+    name: str
+    health: list[Health] = field(default_factory=list)
+    verdict: Verdict = field(default=Verdict("busy", ""))
 
 
 @dataclass(frozen=True)
@@ -80,71 +124,140 @@ class Figures:
     Attributes:
         host, version: of the service.
         workers, silent: how many there are, and how many of them do not answer.
-        servers: the endpoints.
-        rates: by pool.
-        holders: of connections, the longest first, each with its worker.
-        waiting: the line, the longest first, each with its worker.
+        past: the last minutes.
+        pools: by name.
+        servers: the endpoints, those first that are not well.
+        holders: of connections, the longest first.
+        waiting: the line, the longest first; not all of a long one.
+        line: how many wait.
+        routes: those first that keep connections busy for longest.
+        seen: the sessions, as the servers see them.
     """
 
     host: str
     version: str
     workers: int
     silent: int
+    past: Past
+    pools: list[Pool]
     servers: list[Server]
-    rates: dict[str, Rate]
-    holders: list[State] = field(default_factory=list)
-    waiting: list[State] = field(default_factory=list)
+    holders: list[Holder]
+    waiting: list[Waiter]
+    line: int
+    routes: list[Route]
+    seen: Seen
 
 
-def figures_of(state: State) -> Figures:
-    """Return what is to be shown of what the status page tells."""
-    servers: dict[tuple[str, str], Server] = {}
-    holders: list[State] = []
-    waiting: list[State] = []
+def figures_of(state: State, past: Past | None = None) -> Figures:
+    """Return what is to be shown of what the status page tells.
+
+    Args:
+        state: what it tells.
+        past: what it has told before; this is added.
+
+    Raises:
+        ArithmeticError, LookupError, TypeError, ValueError, AttributeError: another
+            version tells it, or something else.
+    """
+    past = past or Past()
+    past.add(state)
+    found = _Found()
     for worker in state["workers"]:
         for pool in worker["pools"]:
-            _add(servers, pool)
-            mine = {"pool": pool["name"], "worker": worker["pid"]}
-            held = [one["holder"] for one in pool["sessions"] if one["holder"]]
-            for one in held:
-                is_long = one["seconds"] >= pool["long_hold"]
-                holders.append({**one, **mine, "is_long": is_long})
-                servers[pool["name"], one["endpoint"]].long += is_long
-            waiting += [{**one, **mine} for one in pool["waiting"]]
-    columns = state["history"]["columns"]
+            found.add(pool, count(worker["pid"]))
+    holders = sorted(found.holders, key=lambda one: -one.seconds)
+    pools = [found.pools[name] for name in sorted(found.pools)]
+    for one in pools:
+        mine = [holder for holder in holders if holder.pool == one.name]
+        one.verdict = verdict_of(one.health, mine)
     return Figures(
-        host=state["service"]["host"],
-        version=state["service"]["version"],
+        host=str(state["service"]["host"]),
+        version=str(state["service"]["version"]),
         workers=len(state["workers"]),
         silent=sum(not worker["answers"] for worker in state["workers"]),
-        servers=[servers[key] for key in sorted(servers)],
-        rates={
-            name: _rate([dict(zip(columns, row, strict=True)) for row in rows])
-            for name, rows in state["history"]["pools"].items()
-        },
-        holders=sorted(holders, key=lambda one: -float(one["seconds"])),
-        waiting=sorted(waiting, key=lambda one: -float(one["seconds"])),
+        past=past,
+        pools=pools,
+        servers=sorted(
+            found.servers.values(), key=lambda one: (one.is_well, one.pool, one.name)
+        ),
+        holders=holders,
+        waiting=sorted(found.waiting, key=lambda one: -one.seconds),
+        line=found.line,
+        routes=sorted(
+            (one for one in found.routes.values() if one.number),
+            key=lambda one: -one.held,
+        ),
+        seen=seen_of(state, holders),
     )
 
 
-def _add(servers: dict[tuple[str, str], Server], pool: State) -> None:
-    for endpoint in pool["endpoints"]:
-        key = pool["name"], endpoint["name"]
-        servers.setdefault(key, Server(*key)).add(endpoint)
+class _Found:
+    """What has been found in the workers looked at."""
+
+    def __init__(self) -> None:
+        self.pools: dict[str, Pool] = {}
+        self.servers: dict[tuple[str, str], Server] = {}
+        self.holders: list[Holder] = []
+        self.waiting: list[Waiter] = []
+        self.line = 0
+        self.routes: dict[tuple[str, str], Route] = {}
+
+    def add(self, pool: State, worker: int) -> None:
+        """Take in what a worker has of a pool."""
+        name = str(pool["name"])
+        mine = self.pools.setdefault(name, Pool(name))
+        mine.health.append(_health(pool["health"]))
+        for endpoint in pool["endpoints"]:
+            key = name, str(endpoint["name"])
+            self.servers.setdefault(key, Server(*key)).add(endpoint)
+        for session in pool["sessions"]:
+            if session["holder"]:
+                measure = seconds(pool["long_hold"])
+                one = _holder(session["holder"], name, worker, measure)
+                self.holders.append(one)
+                self.servers[name, one.server].long += one.is_long
+        for route, told in pool["routes"].items():
+            key = name, str(route)
+            self.routes.setdefault(key, Route(*key)).add(told)
+        self.line += count(pool["counts"]["requests_waiting"])
+        self.waiting += [_waiter(one, name, worker) for one in pool["waiting"]]
 
 
-def _rate(rows: list[State]) -> Rate:
-    recent = rows[-RECENT:]
-    acquires = sum(row["acquires"] for row in recent)
-
-    def mean(name: str) -> float | None:
-        total: int = sum(row[name] for row in recent)
-        return total / acquires / 1000.0 if acquires else None
-
-    return Rate(
-        acquires=tuple(row["acquires"] for row in rows),
-        wait=mean("waited_ms"),
-        hold=mean("held_ms"),
-        errors=sum(row["errors"] for row in rows),
-        lost=sum(row["lost"] for row in rows),
+def _health(told: State) -> Health:
+    return Health(
+        write_ready=bool(told["write_ready"]),
+        read_ready=bool(told["read_ready"]),
+        saturated=bool(told["saturated"]),
+        reasons=tuple(map(str, told["reasons"])),
     )
+
+
+def _holder(told: State, pool: str, worker: int, measure: float) -> Holder:
+    backend = told["backend_pid"]
+    return Holder(
+        pool=pool,
+        worker=worker,
+        server=str(told["endpoint"]),
+        backend=None if backend is None else count(backend),
+        request=words(told["request"]),
+        place=str(told["place"]),
+        seconds=seconds(told["seconds"]),
+        transaction=str(told["transaction"]),
+        is_long=seconds(told["seconds"]) >= measure,
+    )
+
+
+def _waiter(told: State, pool: str, worker: int) -> Waiter:
+    return Waiter(
+        pool=pool,
+        worker=worker,
+        request=words(told["request"]),
+        place=str(told["place"]),
+        seconds=seconds(told["seconds"]),
+    )
+
+
+def _longest(known: float | None, told: object) -> float | None:
+    if told is None:
+        return known
+    return max(known or 0.0, seconds(told))

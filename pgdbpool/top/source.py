@@ -6,13 +6,18 @@ import http.client
 import json
 import urllib.error
 import urllib.request
+from http import HTTPStatus
 from typing import Any, Final
-from urllib.parse import urljoin, urlsplit
+
+from pgdbpool.top.address import AddressError, address_of, opener_for, page_of
+from pgdbpool.top.figures import Figures, figures_of
+from pgdbpool.top.past import Past
+from pgdbpool.top.texts import printable
 
 # Longer than a page takes that waits for a worker which does not answer.
 TIMEOUT: Final = 5.0
-# What is looked at: the last minute.
-SECONDS: Final = 60
+# No service has so much to tell, bytes.
+MOST: Final = 64 * 1024 * 1024
 
 
 class SourceError(Exception):
@@ -23,7 +28,7 @@ class SourceError(Exception):
     """
 
     def __init__(self, text: str, *, may_pass: bool) -> None:
-        super().__init__(text)
+        super().__init__(printable(text))
         self.may_pass = may_pass
 
 
@@ -35,57 +40,85 @@ class Source:
         token: what opens it; None: nothing has to.
 
     Raises:
-        SourceError: the address is none.
+        SourceError: the address is none, or the token.
     """
 
     def __init__(self, url: str, token: str | None) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise SourceError(
-                f"{url!r} is no address of a page: give http://host:port/path/",
-                may_pass=False,
-            )
-        self.url = urljoin(
-            url if parts.path.endswith("/") else f"{url}/", "status.json"
-        )
+        try:
+            self.url = address_of(url)
+        except AddressError as error:
+            raise SourceError(str(error), may_pass=False) from None
         self._headers = {"Accept": "application/json"}
         if token is not None:
-            self._headers["Authorization"] = f"Bearer {token}"
+            self._headers["Authorization"] = f"Bearer {_in_header(token)}"
+        self._opener = opener_for(self.url)
+        self._past = Past()
 
-    def look(self, now: float) -> dict[str, Any]:
+    def look(self) -> Figures:
         """Return how the service is doing. Blocks for some seconds at most.
-
-        Args:
-            now: seconds since 1970.
 
         Raises:
             SourceError: the page does not answer, or not with that.
         """
+        state = self._fetch()
+        if not isinstance(state, dict) or "workers" not in state:
+            raise SourceError(f"{self.url} is no status page", may_pass=False)
+        try:
+            return figures_of(state, self._past)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            raise SourceError(
+                f"{self.url} is the status page of another version, which has "
+                "something else to show; run the pgdbpool top of that version",
+                may_pass=False,
+            ) from None
+
+    def _fetch(self) -> Any:  # noqa: ANN401 - as JSON
         request = urllib.request.Request(  # noqa: S310 - the scheme was looked at
-            f"{self.url}?since={int(now) - SECONDS}", headers=self._headers
+            f"{self.url}?since={self._past.since}", headers=self._headers
         )
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
-                state = json.load(answer)
+            with self._opener.open(request, timeout=TIMEOUT) as answer:
+                return json.loads(answer.read(MOST))
         except urllib.error.HTTPError as error:
             with error:
-                raise self._refusal(error.code) from None
+                raise self._refusal(error) from None
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise SourceError(f"{self.url}: {reason}", may_pass=True) from None
-        except ValueError:
-            state = None
-        if not isinstance(state, dict) or "workers" not in state:
-            raise SourceError(f"{self.url} is no status page", may_pass=False)
-        return state
+        except (ValueError, RecursionError):
+            return None
 
-    def _refusal(self, status: int) -> SourceError:
-        if status in (401, 403):
+    def _refusal(self, error: urllib.error.HTTPError) -> SourceError:
+        status = error.code
+        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             return SourceError(
                 f"{self.url} is closed to you ({status}): give its token with --token "
                 "or PGDBPOOL_STATUS_TOKEN",
                 may_pass=False,
             )
-        if status == 404:  # noqa: PLR2004 - not found
+        location = error.headers.get("Location")
+        if location and HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
+            page = page_of(location, self.url)
+            return SourceError(
+                f"{self.url} redirects to {page}: give that address, if it is right",
+                may_pass=False,
+            )
+        if status == HTTPStatus.NOT_FOUND:
             return SourceError(f"{self.url} is not there (404)", may_pass=False)
         return SourceError(f"{self.url} answers {status}", may_pass=True)
+
+
+def _in_header(token: str) -> str:
+    """Return a token as a header carries it: the bytes of its UTF-8.
+
+    Raises:
+        SourceError: no header can.
+    """
+    token = token.strip()
+    if not token or not token.isprintable():
+        raise SourceError(
+            "the token is empty, or has the end of a line or another character in it "
+            "that cannot be printed",
+            may_pass=False,
+        )
+    return token.encode().decode("latin-1")

@@ -1,14 +1,9 @@
 """`pgdbpool top` before a real status page."""
 
-import contextlib
+import json
 import os
-import pty
 import subprocess
-import sys
-import threading
 from collections.abc import Iterator
-from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
 from click.testing import CliRunner, Result
@@ -16,31 +11,19 @@ from click.testing import CliRunner, Result
 from pgdbpool import ConnectionPool
 from pgdbpool.commands.top import top
 from pgdbpool.demo.postgres import free_port
-from pgdbpool.status import StatusApp
+from pgdbpool.top.past import OVERLAP
+from pgdbpool.top.source import Source
+from tests.integration.pages import COMMAND, Answering, served, status_of
+from tests.unit.top_states import NOW, held, state_of, worker
 from tests.waiting import until
 
 TOKEN = "open-sesame"
-
-
-class Quiet(WSGIRequestHandler):
-    """Writes no log."""
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@contextlib.contextmanager
-def served(app: Any, port: int) -> Iterator[str]:  # noqa: ANN401 - WSGI
-    """Serve an application; give its address."""
-    server = make_server("127.0.0.1", port, app, handler_class=Quiet)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+GIVE = "give that address, if it is right"
+OTHER = (
+    "is the status page of another version, which has something else to show; "
+    "run the pgdbpool top of that version"
+)
+TEXT = {"Content-Type": "text/plain"}
 
 
 @pytest.fixture
@@ -51,105 +34,166 @@ def pool(dsn: str) -> Iterator[ConnectionPool]:
         yield pool
 
 
-def once(*arguments: str, **environ: str) -> Result:
+def once(*arguments: str, **environ: str | None) -> Result:
     """Run the command for one look."""
-    runner = CliRunner(env={"COLUMNS": "120", **environ})
-    return runner.invoke(top, [*arguments, "--once"])
-
-
-@pytest.fixture
-def _stopped(pool: ConnectionPool) -> Iterator[None]:
-    """Leave no thread that samples."""
-    yield
-    pool.close()
+    return CliRunner(env=environ).invoke(top, [*arguments, "--once"])
 
 
 def test_one_look_shows_who_has_a_connection(pool: ConnectionPool) -> None:
-    """Pool, server, and the line that acquired."""
-    app = StatusApp(pool)
-    conn = pool.acquire(request="GET /report")
-    with served(app, free_port()) as url:
-        told = once(url)
-    pool.release(conn, conn.hold)
-    app.service.history.stop()
+    """Verdict, pool, server, and the line that acquired; later the sessions too."""
+    with status_of(pool) as app, served(app) as url:
+        conn = pool.acquire(request="GET /report")
+        try:
+            told = once(url)
+        finally:
+            pool.release(conn, conn.hold)
+        sessions = until(lambda: "asks for this" in once(url).output)
 
     assert told.exit_code == 0
+    assert "shop  all well" in told.output
     assert f"shop  {pool.endpoints[0].name}  primary  up" in told.output
     assert "1/3" in told.output
     assert "GET /report" in told.output
     assert "integration/test_top.py:" in told.output
+    assert sessions
+
+
+def test_charts_are_there_as_soon_as_a_second_is_over(pool: ConnectionPool) -> None:
+    """Of what the pool did since somebody looked."""
+    with status_of(pool) as app, served(app) as url:
+
+        def acquires() -> bool:
+            with pool.connection():
+                pass
+            lines = once(url).output.splitlines()
+            (line,) = (line for line in lines if line.startswith("acquires"))
+            return line.split()[-1] not in ("-", "0/s")
+
+        assert until(acquires)
 
 
 def test_a_page_with_a_token_is_opened_by_it(pool: ConnectionPool) -> None:
     """By option or variable; without, the way to give it is told, and no token."""
-    app = StatusApp(pool, token=TOKEN)
-    with served(app, free_port()) as url:
+    with status_of(pool, token=TOKEN) as app, served(app) as url:
         assert once(url, "--token", TOKEN).exit_code == 0
-        assert once(url, PGDBPOOL_STATUS_TOKEN=TOKEN).exit_code == 0
+        assert once(url, PGDBPOOL_STATUS_TOKEN=f" {TOKEN}\n").exit_code == 0
         for refused in (once(url), once(url, "--token", "wrong-one")):
             assert refused.exit_code == 1
             assert "is closed to you (401): give its token" in refused.output
             assert "wrong-one" not in refused.output
-    app.service.history.stop()
 
 
-def test_what_is_no_status_page_is_told() -> None:
-    """Neither a traceback nor an endless wait."""
+def test_a_token_may_have_any_letters(pool: ConnectionPool) -> None:
+    """The page takes it as UTF-8, and so it is sent."""
+    token = "schlüssel-ключ-€"
+    with status_of(pool, token=token) as app, served(app) as url:
+        assert once(url, "--token", token).exit_code == 0
+        assert once(url, "--token", token[:-1]).exit_code == 1
 
-    def other(_: Any, start: Any) -> list[bytes]:  # noqa: ANN401 - WSGI
-        start("200 OK", [("Content-Type", "text/plain")])
-        return [b"hello"]
 
-    with served(other, free_port()) as url:
-        told = once(url)
+def test_the_token_is_for_the_page_alone() -> None:
+    """A redirection is told and not followed."""
+    other = Answering("200 OK", b"{}", **TEXT)
+    with served(other) as elsewhere:
+        away = Answering("302 Found", Location=f"{elsewhere}pools/status.json?since=0")
+        with served(away) as url:
+            told = once(url, "--token", TOKEN)
+
     assert (told.exit_code, told.output) == (
         1,
-        f"pgdbpool top: {url}status.json is no status page\n",
+        f"pgdbpool top: {url}status.json redirects to {elsewhere}pools/: {GIVE}\n",
     )
+    assert away.asked[0]["HTTP_AUTHORIZATION"] == f"Bearer {TOKEN}"
+    assert other.asked == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_no_proxy_stands_between_a_machine_and_itself(
+    pool: ConnectionPool, host: str
+) -> None:
+    """It would read the token."""
+    proxy = Answering("200 OK", b"{}", **TEXT)
+    with status_of(pool, token=TOKEN) as app, served(app) as url, served(proxy) as via:
+        address = url.replace("127.0.0.1", host)
+        environ = {"http_proxy": via, "no_proxy": None, "NO_PROXY": None}
+        told = once(address, "--token", TOKEN, **environ)
+
+    assert told.exit_code == 0
+    assert proxy.asked == []
+
+
+@pytest.mark.parametrize(
+    ("app", "complaint"),
+    [
+        (Answering("200 OK", b"hello", **TEXT), "is no status page"),
+        (Answering("200 OK", b"[" * 100_000, **TEXT), "is no status page"),
+        (Answering("200 OK", b"{}", **TEXT), "is no status page"),
+        (Answering("200 OK", b"\xff", **TEXT), "is no status page"),
+        (
+            Answering("200 OK", b'{"workers": []}', **TEXT),
+            OTHER,
+        ),
+        (Answering("404 Not Found"), "is not there (404)"),
+        (Answering("502 Bad Gateway"), "answers 502"),
+        (Answering("599 Nobody Knows"), "answers 599"),
+        (Answering("304 Not Modified"), "answers 304"),
+        (Answering("403 Forbidden"), None),
+    ],
+)
+def test_what_is_no_status_page_is_told(app: Answering, complaint: str | None) -> None:
+    """Neither a traceback nor an endless wait."""
+    with served(app) as url:
+        told = once(url)
+    complaint = complaint or (
+        "is closed to you (403): give its token with --token or PGDBPOOL_STATUS_TOKEN"
+    )
+    assert (told.exit_code, told.output) == (
+        1,
+        f"pgdbpool top: {url}status.json {complaint}\n",
+    )
+
+
+def test_only_what_is_new_is_asked_for() -> None:
+    """By the service's own clock."""
+    page = Answering("200 OK", json.dumps(state_of(worker(4711))).encode())
+    with served(page) as url:
+        source = Source(url, None)
+        for _ in range(2):
+            source.look()
+    asked = [one["QUERY_STRING"] for one in page.asked]
+    assert asked == ["since=0", f"since={NOW - OVERLAP}"]
+
+
+def test_that_nobody_answers_is_told() -> None:
+    """With the reason."""
     nobody = once(f"http://127.0.0.1:{free_port()}/")
     assert nobody.exit_code == 1
     assert "Connection refused" in nobody.output
 
 
-def test_it_lives_through_a_restart_of_the_service(pool: ConnectionPool) -> None:
-    """It says that it tries again, and goes on."""
-    port = free_port()
-    app = StatusApp(pool)
-    screen, terminal = pty.openpty()
-    seen = bytearray()
+def test_without_a_terminal_there_is_one_look() -> None:
+    """Else nothing would ever be printed."""
+    told = CliRunner().invoke(top, ["http://127.0.0.1:1/"])
+    assert told.exit_code == 2
+    assert "there is no terminal to draw in: give --once" in told.output
 
-    def read() -> None:
-        with contextlib.suppress(OSError):  # the terminal is gone
-            while data := os.read(screen, 4096):
-                seen.extend(data)
 
-    with contextlib.ExitStack() as stack:
-        serving = stack.enter_context(contextlib.ExitStack())
-        url = serving.enter_context(served(app, port))
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-c", "from pgdbpool.cli import main; main()"),
-                *("top", url, "--interval", "0.1"),
-            ],
-            stdin=terminal,
-            stdout=terminal,
-            stderr=terminal,
-            env={**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "30"},
-        )
-        stack.callback(process.wait)
-        stack.callback(process.kill)
-        os.close(terminal)
-        reader = threading.Thread(target=read)
-        reader.start()
-        stack.callback(reader.join)
-        stack.callback(process.kill)
-        until(lambda: b"primary" in seen, 20.0)
-        serving.close()
-        until(lambda: b"trying again" in seen, 20.0)
-        del seen[:]
-        with served(app, port):
-            until(lambda: b"primary" in seen and b"trying" not in seen[-2000:], 20.0)
-            process.send_signal(2)
-            assert process.wait(10.0) == 0
-    os.close(screen)
-    app.service.history.stop()
+def test_in_a_pipe_nothing_is_cut() -> None:
+    """Lines are as long as they have to be, in whatever encoding there is."""
+    route = f"GET /{'long-' * 30}žluť [/b]"
+    state = state_of(worker(4711, sessions=[held(1.0, request=route)]))
+    told = {}
+    with served(Answering("200 OK", json.dumps(state).encode(), **TEXT)) as url:
+        for encoding in ("utf-8", "latin-1", "ascii"):
+            told[encoding] = subprocess.run(
+                [*COMMAND, url, "--once"],
+                check=True,
+                stdout=subprocess.PIPE,
+                env={**os.environ, "PYTHONIOENCODING": encoding},
+            ).stdout.decode(encoding)
+
+    assert f" {route}  " in told["utf-8"]
+    assert "□ idle" in told["utf-8"]
+    for encoding in ("latin-1", "ascii"):
+        assert f" GET /{'long-' * 30}?lu? [/b]  " in told[encoding]
+        assert "o idle" in told[encoding]

@@ -1,190 +1,321 @@
 """What `pgdbpool top` makes of what a status page tells."""
 
-import io
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
+import pgdbpool.status
 from pgdbpool.top.figures import figures_of
-from pgdbpool.top.screen import BARS, MOST_HOLDERS, screen, sparkline
-from pgdbpool.top.source import Source, SourceError
-
-COLUMNS = ["second", "acquires", "waited_ms", "held_ms", "errors", "lost"]
-
-
-def endpoint(name: str, **given: Any) -> dict[str, Any]:  # noqa: ANN401 - as JSON
-    """Return what a worker tells of a server."""
-    told = {
-        "name": name,
-        "role": "primary",
-        "state": "up",
-        "lag": None,
-        "in_use": 0,
-        "idle": 0,
-        "connecting": 0,
-        "max_size": 4,
-        "last_error": None,
-    }
-    return {**told, **given}
+from pgdbpool.top.holders import MOST
+from pgdbpool.top.texts import duration
+from tests.unit.top_states import (
+    NOW,
+    WELL,
+    endpoint,
+    held,
+    lines_of,
+    pool,
+    route,
+    seen,
+    session,
+    shown,
+    state_of,
+    waits,
+    worker,
+)
 
 
-def session(seconds: float, server: str = "db1:5432") -> dict[str, Any]:
-    """Return a connection that somebody holds."""
-    holder = {
-        "request": "GET /report",
-        "place": "shop/report.py:41",
-        "seconds": seconds,
-        "transaction": "open",
-        "backend_pid": 20817,
-        "endpoint": server,
-    }
-    return {"holder": holder}
-
-
-def worker(pid: int, **given: Any) -> dict[str, Any]:  # noqa: ANN401 - as JSON
-    """Return what is known of a worker with one pool."""
-    pool = {
-        "name": "shop",
-        "long_hold": 5.0,
-        "endpoints": [endpoint("db1:5432")],
-        "sessions": [{"holder": None}],
-        "waiting": [],
-    }
-    return {"pid": pid, "answers": True, "pools": [{**pool, **given}]}
-
-
-def state_of(*workers: dict[str, Any], rows: Any = ()) -> dict[str, Any]:  # noqa: ANN401 - as JSON
-    """Return what a status page tells."""
-    return {
-        "service": {"host": "web1", "version": "2.0"},
-        "workers": list(workers),
-        "history": {"columns": COLUMNS, "pools": {"shop": list(rows)}},
-    }
-
-
-def shown(state: dict[str, Any], width: int = 110) -> str:
-    """Return it as a terminal of that width has it."""
-    output = io.StringIO()
-    Console(file=output, width=width).print(screen(figures_of(state)))
-    return output.getvalue()
+def verdict(*pools: dict[str, Any]) -> tuple[str, str]:
+    """Return that of a pool which each of some workers has so."""
+    workers = (worker(4711 + at, one) for at, one in enumerate(pools))
+    (found,) = figures_of(state_of(*workers)).pools
+    return found.verdict.kind, found.verdict.words
 
 
 def test_the_connections_of_all_workers_are_one_service() -> None:
-    """Counted together, by server."""
-    one = endpoint("db1:5432", in_use=2, idle=1)
-    other = endpoint("db1:5432", in_use=1, connecting=1)
+    """Counted together, by server; of the times the longest."""
+    one = endpoint("db1:5432", in_use=2, idle=1, lag=0.5, round_trip=0.002)
+    other = endpoint("db1:5432", in_use=1, connecting=1, lag=2.5, round_trip=0.001)
     (server,) = figures_of(
         state_of(worker(1, endpoints=[one]), worker(2, endpoints=[other]))
     ).servers
 
     assert (server.in_use, server.idle, server.connecting) == (3, 1, 1)
+    assert (server.lag, server.round_trip) == (2.5, 0.002)
     assert server.most == 8
 
 
 def test_the_worst_that_a_worker_knows_counts() -> None:
     """With what the server said last."""
     down = endpoint("db1:5432", state="down", role=None, last_error="refused")
-    text = shown(state_of(worker(1, endpoints=[down]), worker(2)))
+    lines = lines_of(state_of(worker(1, endpoints=[down]), worker(2)))
 
-    assert "down" in text
-    assert "refused" in text
-    assert "primary" in text
+    (server,) = (line for line in lines if line.startswith("shop  db1:5432"))
+    assert server.split()[2:4] == ["primary", "down"]
+    assert "db1:5432: refused" in lines
+
+
+def test_a_primary_has_no_lag() -> None:
+    """Though it may tell one of when it was a standby."""
+    both = [
+        endpoint("a:1", lag=0.0, round_trip=0.002),
+        endpoint("b:1", lag=1.5, role="standby"),
+    ]
+    lines = lines_of(state_of(worker(1, endpoints=both)))
+    told = [line.split()[3:-2] for line in lines if ":1 " in line]
+    assert told == [["up", "-", "2.0", "ms"], ["up", "1.5", "s", "-"]]
+
+
+def test_what_a_server_said_before_it_came_back_is_past() -> None:
+    """It is not shown of one that is up."""
+    text = shown(state_of(worker(1, endpoints=[endpoint("a:1", last_error="no")])))
+    assert "a:1: no" not in text
 
 
 def test_a_worker_that_does_not_answer_is_told() -> None:
     """It may be the one that matters."""
-    silent = {"pid": 3, "answers": False, "pools": []}
+    silent = {"age": 3, "pid": 3, "answers": False, "pools": []}
     assert "2 workers, 1 silent" in shown(state_of(worker(1), silent))
     assert "1 worker\n" in shown(state_of(worker(1)))
+    assert "there is no pool yet" in shown(state_of(silent))
 
 
 def test_who_has_a_connection_is_shown_the_longest_first() -> None:
     """Of all workers; some of them where there are many."""
-    held = [session(seconds) for seconds in range(1, MOST_HOLDERS + 3)]
-    text = shown(
-        state_of(worker(7, sessions=held), worker(8, sessions=[session(99.0)]))
+    several = [held(seconds) for seconds in range(1, MOST + 3)]
+    lines = lines_of(
+        state_of(worker(7, sessions=several), worker(8, sessions=[held(99.0)]))
     )
 
-    lines = [line for line in text.splitlines() if "GET /report" in line]
-    assert len(lines) == MOST_HOLDERS
-    assert lines[0].split()[:2] == ["99.0", "s"]
-    assert "20817" in lines[0]
-    assert lines[0].split()[-2] == "8"
-    assert "and 3 more" in text
+    found = [line for line in lines if "GET /report" in line and "held" not in line]
+    assert len(found) == MOST
+    assert found[0].split()[:3] == ["▲", "99", "s"]
+    assert found[0].split()[-3:] == ["8", "db1:5432", "20817"]
+    assert "and 3 more" in lines
 
 
-def test_a_long_hold_has_a_cell_of_its_own_colour() -> None:
-    """By the pool's own measure."""
-    figures = figures_of(
-        state_of(worker(1, sessions=[session(5.0), session(4.9), {"holder": None}]))
+def test_a_long_hold_differs_in_more_than_its_colour() -> None:
+    """In its cell and in the list, by the pool's own measure."""
+    sessions = [held(5.0), held(4.9), {"holder": None}]
+    state = state_of(
+        worker(1, sessions=sessions, endpoints=[endpoint("db1:5432", in_use=2)])
     )
-    (server,) = figures.servers
-    assert server.long == 1
-    assert [one["is_long"] for one in figures.holders] == [True, False]
+    figures = figures_of(state)
+    lines = lines_of(state)
+
+    assert [one.is_long for one in figures.holders] == [True, False]
+    assert any(line.endswith("▲■··") for line in lines)
+    assert [line.split()[0] for line in lines if "report.py" in line][1:] == [
+        "▲",
+        "4.9",
+    ]
+    assert any("▲ for long" in line for line in lines)
 
 
 def test_who_waits_is_shown() -> None:
-    """And nobody, where nobody does."""
-    waits = {"request": None, "place": "shop/cart.py:7", "seconds": 0.25}
-    text = shown(state_of(worker(1, waiting=[waits])))
-    assert "250.0 ms" in text
-    assert "shop/cart.py:7" in text
-    assert "in line" not in shown(state_of(worker(1)))
+    """How many, and the longest first; nobody, where nobody does."""
+    line = [waits(0.025), waits(0.5, request=None)]
+    lines = lines_of(state_of(worker(1, waiting=line)))
+
+    (at,) = (n for n, one in enumerate(lines) if one.startswith("2 waiting"))
+    assert lines[at + 1].split() == ["0.5", "s", "-", "shop/cart.py:7", "1"]
+    assert lines[at + 2].split()[:2] == ["25", "ms"]
+    assert "waiting" not in shown(state_of(worker(1)))
     assert "nobody has a connection" in shown(state_of(worker(1)))
 
 
-def test_rates_are_of_the_last_seconds() -> None:
-    """Means of what ended in them; errors and losses of the minute."""
-    rows = [
-        [0, 1000, 9999999, 9999999, 2, 1],
-        *[[n, 10, 50, 200, 0, 0] for n in range(5)],
-    ]
-    rate = figures_of(state_of(worker(1), rows=rows)).rates["shop"]
-
-    assert rate.acquires == (1000, 10, 10, 10, 10, 10)
-    assert (rate.wait, rate.hold) == (0.005, 0.02)
-    assert (rate.errors, rate.lost) == (2, 1)
-    assert "5.0 ms" in shown(state_of(worker(1), rows=rows))
+def test_of_a_long_line_the_page_tells_no_more_than_the_first() -> None:
+    """And how many there are."""
+    line = [waits(0.025)] * 100
+    told = pool(waiting=line, counts={"requests_waiting": 1234})
+    lines = lines_of(state_of(worker(1, told)))
+    assert any(one.startswith("1234 waiting") for one in lines)
+    assert "and 1226 more" in lines
 
 
-def test_a_pool_that_did_nothing_has_no_means() -> None:
-    """And no bar that is high."""
-    rate = figures_of(state_of(worker(1), rows=[[0, 0, 0, 0, 0, 0]])).rates["shop"]
-    assert (rate.wait, rate.hold) == (None, None)
-    assert sparkline(rate.acquires) == BARS[0]
-    assert sparkline(()) == ""
+def test_of_several_pools_each_line_says_whose_it_is() -> None:
+    """A holder, a line, a chart and a verdict."""
+    names = ("shop", "blog")
+    pools = [pool(name=n, sessions=[held(1.0)], waiting=[waits(1.0)]) for n in names]
+    lines = lines_of(state_of(worker(1, *pools)))
+
+    for name in names:
+        assert f"{name}  all well" in lines
+        assert sum(name in line.split() for line in lines) == 1 + 1 + 1 + 1 + 4
 
 
-def test_the_highest_bar_fills_its_line() -> None:
-    """The others as compared with it."""
-    assert sparkline((0, 7, 14)) == BARS[0] + BARS[3] + BARS[-1]
-
-
-@pytest.mark.parametrize("width", [40, 80, 200])
-def test_no_line_is_wider_than_the_terminal(width: int) -> None:
-    """Whatever the names are like."""
-    long = "a-very-long-name-of-a-server.example.org:5432"
-    state = state_of(
-        worker(
-            1,
-            endpoints=[endpoint(long, in_use=3, max_size=500)],
-            sessions=[session(1.0, long)],
+@pytest.mark.parametrize(
+    ("health", "told"),
+    [
+        ({}, ("well", "all well")),
+        ({"reasons": ["db2 is down"]}, ("well", "all well")),
+        (
+            {"saturated": True},
+            ("busy", "saturated: all connections are in use"),
         ),
-        rows=[[n, n, n, n, 0, 0] for n in range(60)],
+        (
+            {"write_ready": False, "reasons": ["db1 is down", "no primary", "more"]},
+            ("bad", "reads only: db1 is down; no primary"),
+        ),
+        (
+            {"write_ready": False, "read_ready": False, "reasons": ["db1 is down"]},
+            ("bad", "not reachable: db1 is down"),
+        ),
+    ],
+)
+def test_a_verdict_tells_how_a_pool_is_doing(
+    health: dict[str, Any], told: tuple[str, str]
+) -> None:
+    """The worst that any worker says, each reason once."""
+    unwell = pool(health={**WELL, **health})
+    assert verdict(pool(), unwell, unwell) == told
+
+
+def test_a_long_hold_is_the_verdict_where_nothing_is_worse() -> None:
+    """With who it is, and how many more."""
+    one = pool(sessions=[held(12.0, request=None), held(1.0)])
+    other = pool(sessions=[held(700.0)])
+    assert verdict(one) == ("busy", "held for 12 s: shop/report.py:41")
+    words = "held for 12 min: GET /report, shop/report.py:41, and 1 more"
+    assert verdict(one, other) == ("busy", words)
+
+
+def test_verdicts_are_in_the_words_of_the_page() -> None:
+    """Those of the function that makes the page's."""
+    static = Path(pgdbpool.status.__file__).parent / "static"
+    (script,) = (
+        text
+        for text in (path.read_text() for path in static.glob("*.js"))
+        if "export function verdictOf(" in text
     )
-    assert all(len(line) <= width for line in shown(state, width).splitlines())
+    function = script.partition("export function verdictOf(")[2].partition("\n}\n")[0]
+    bad = pool(health={**WELL, "write_ready": False, "reasons": ["X"]})
+    worse = {**WELL, "write_ready": False, "read_ready": False, "reasons": ["X"]}
+    full = pool(health={**WELL, "saturated": True})
+    long = pool(sessions=[held(12.0), held(11.0)])
+
+    for one in (pool(), bad, pool(health=worse), full, long):
+        kind, words = verdict(one)
+        assert f'"{kind}"' in function
+        for phrase in re.split(r"X|12 s: GET /report, shop/report.py:41|1 ", words):
+            assert phrase in function
 
 
-@pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://host/", "http://", "/a"])
-def test_what_is_no_address_is_told(url: str) -> None:
-    """Before anything is asked for."""
-    with pytest.raises(SourceError, match="is no address of a page") as caught:
-        Source(url, None)
-    assert not caught.value.may_pass
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (None, "-"),
+        (-1.0, "0.0 ms"),
+        (0.00042, "0.4 ms"),
+        (0.0123, "12 ms"),
+        (0.0996, "0.1 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (119.4, "119 s"),
+        (120.0, "2 min"),
+        (7200.0, "2 h"),
+    ],
+)
+def test_a_duration_has_the_unit_that_it_needs(
+    seconds: float | None, words: str
+) -> None:
+    """As the page has it, with tenths of milliseconds where there are few."""
+    assert duration(seconds) == words
 
 
-def test_the_address_may_end_in_a_slash_or_not() -> None:
-    """It is a page's either way."""
-    for url in ("http://h:1/pools", "http://h:1/pools/"):
-        assert Source(url, None).url == "http://h:1/pools/status.json"
+def test_routes_are_shown_those_first_that_hold_for_longest() -> None:
+    """Of all workers together; none where nothing is measured."""
+    slow, quick = route(0.3, 30.0, [0, 0, 9, 1]), route(0.0, 0.5, [95, 5, 0, 0])
+    lines = lines_of(
+        state_of(
+            worker(1, routes={"GET /": quick, "GET /report": slow}),
+            worker(2, routes={"GET /": quick, "GET /none": route(0.0, 0.0, [0] * 4)}),
+        )
+    )
+    (at,) = (n for n, line in enumerate(lines) if line.startswith("route "))
+    assert re.split(r"  +", lines[at + 1]) == (
+        ["GET /report", "10", "30 ms", "3.0 s", "over 1.0 s"]
+    )
+    assert re.split(r"  +", lines[at + 2]) == (
+        ["GET /", "200", "0.0 ms", "5.0 ms", "10 ms"]
+    )
+    assert lines[at + 3] == ""
+    assert "95 %" not in shown(state_of(worker(1)))
+
+
+def test_sessions_are_shown_as_the_servers_see_them() -> None:
+    """Those in a transaction first, with their worker and what they are in use for."""
+    told = [
+        session(1, application_name="psql", client=""),
+        session(2, is_asking=True),
+        session(
+            20817,
+            state="idle in transaction",
+            wait_type="Lock",
+            wait_event="tuple",
+            transaction_seconds=61.0,
+        ),
+        session(4, state=""),
+    ]
+    lines = lines_of(
+        state_of(worker(4717, sessions=[held(1.0)]), server=[seen(*told)]), 130
+    )
+
+    at = next(n for n, line in enumerate(lines) if line.startswith("sessions, as"))
+    assert lines[at].endswith("see them: db1:5432: 2.0 s ago")
+    rows = [re.split(r"  +", line) for line in lines[at + 2 : at + 6]]
+    state, waits_for, whose = "idle in transaction", "Lock: tuple", "worker 4717"
+    assert rows == [
+        ["db1:5432", "20817", state, "1.5 s", waits_for, "61 s", whose, "GET /report"],
+        ["db1:5432", "1", "idle", "1.5 s", "-", "-", "local, psql", "-"],
+        ["db1:5432", "2", "asks for this", "-", "-", "-", whose, "-"],
+        ["db1:5432", "4", "not shown to us", "1.5 s", "-", "-", whose, "-"],
+    ]
+
+
+def test_a_server_that_could_not_be_asked_is_told() -> None:
+    """With the sessions it had before; two pools of a server see the same ones."""
+    state = state_of(
+        worker(1),
+        server=[
+            seen(session(1), pool="blog", taken_at=NOW - 60),
+            seen(session(1), error="OperationalError"),
+        ],
+    )
+    note = "could not be asked (OperationalError); in a minute again"
+    assert f"db1:5432: 2.0 s ago, then it {note}" in shown(state, 130)
+    assert len(figures_of(state).seen.sessions) == 1
+    state["server"] = [seen(error="OperationalError")]
+    assert figures_of(state).seen.notes == (f"db1:5432 {note}",)
+    assert f"sessions: none is known; db1:5432 {note}" in shown(state)
+    state["server"] = [seen(session(1), taken_at=NOW - 59.75)]
+    assert " 1.5 s, 60 s ago  " in shown(state)
+    assert "sessions: not asked yet" in shown(state_of(worker(1)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"workers": []},
+        {"history": None},
+        {"history": {"columns": ["second"], "pools": {"shop": [[NOW]]}}},
+        {"taken_at": float("nan")},
+        {"taken_at": 1e300},
+        {"server": [seen(session(1, seconds="long"))]},
+        {"workers": [worker(1, long_hold=None, sessions=[held(1.0)])]},
+        {"workers": [worker(1, sessions=[held(float("inf"))])]},
+        {"workers": [worker(1, routes={"GET /": route(1.0, 1.0, [1])})]},
+        {"workers": [worker(1, sessions=[held(1.0, endpoint="of another pool")])]},
+        {"workers": [worker(1, endpoints=[endpoint("a", state="a new one")])]},
+        {"workers": [worker(1, endpoints=[endpoint("a", in_use=10**400)])]},
+    ],
+)
+def test_what_is_no_state_of_ours_is_refused(change: dict[str, Any]) -> None:
+    """While it is read, not while it is drawn."""
+    state = {**state_of(worker(1)), **change}
+    if change == {"workers": []}:  # as any program may answer
+        state = change
+    with pytest.raises((LookupError, TypeError, ValueError, ArithmeticError)):
+        figures_of(state)
