@@ -205,3 +205,19 @@ def test_the_parts_of_other_apis_are_checked_as_well() -> None:
         with pytest.raises(SettingsError, match=r"^DB_HOST, DB_USER, .*: a ho") as told:
             ConnectionPool.from_env()
     assert "QXZ6" not in str(told.value)
+
+
+@pytest.mark.parametrize("way", ["PGHOST", "host", "one of several"])
+def test_a_url_in_the_place_of_a_host_is_refused(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An endpoint goes by its host, in the log and in errors."""
+    url = "postgresql://app:QXZ6789@db1/shop"
+    kwargs: dict[str, object] = {}
+    if way == "PGHOST":
+        monkeypatch.setenv("PGHOST", url)
+    else:
+        kwargs = {"host": url if way == "host" else f"db2,{url}"}
+    with pytest.raises(SettingsError, match="is a URL") as caught:
+        ConnectionPool(kwargs=kwargs)
+    assert "QXZ6789" not in str(caught.value)
