@@ -15,6 +15,7 @@ import psycopg2
 from pgdbpool import greenlets
 from pgdbpool.endpoint import names
 from pgdbpool.endpoint.connection import PooledConnection
+from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Entry
 from pgdbpool.endpoint.health import in_one_line
 from pgdbpool.endpoint.probe import probe, role_of
@@ -59,7 +60,7 @@ class Connecting(Locating):
         try:
             greenlets.start(self._connect, entry)
         except RuntimeError as error:  # the process can have no more threads
-            self._connect_failed(entry, error)
+            self._give_up(entry, error, 0.0)
 
     def _connect(self, entry: Entry) -> None:
         """Fill one entry; the body of a thread of its own."""
@@ -69,7 +70,7 @@ class Connecting(Locating):
             conn = entry.endpoint.connect()
             finding = self._introduce(entry, conn)
         except BaseException as error:  # noqa: BLE001 - a thread has nobody to tell
-            self._connect_failed(entry, error)
+            self._give_up(entry, error, monotonic() - began)
             return
         seconds = monotonic() - began
         self._take_in(entry, conn, finding, seconds)
@@ -167,6 +168,18 @@ class Connecting(Locating):
             due = self._roster.upkeep(now)
         self._come_by(due)
         self.act()
+
+    def _give_up(self, entry: Entry, error: BaseException, seconds: float) -> None:
+        """Deal with a connect that has failed after so many seconds."""
+        try:
+            self._connect_failed(entry, error)
+        finally:
+            self._not_connected(entry.endpoint, seconds, error)
+
+    def _not_connected(
+        self, endpoint: Endpoint, seconds: float, error: BaseException
+    ) -> None:
+        """Take note of that; for who observes."""
 
     def _connect_failed(self, entry: Entry, error: BaseException) -> None:
         endpoint = entry.endpoint

@@ -268,8 +268,8 @@ class Settings:
         False,
         "rarely",
         "",
-        "Each statement of a request ends with a comment that tells its route, in the "
-        "form of sqlcommenter.",
+        "What a request executes ends with a comment that tells its route, in the form "
+        "of sqlcommenter.",
     )
     leak_warn_after: float | None = _setting(
         None,

@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.fault_limit import SHARED
+from tests.fault_metrics import METRICS
 from tests.fault_observed import OBSERVED
 from tests.fault_roster import ROSTER
 from tests.fault_table import PURE, WITH_SERVER, Fault
 
-FAULTS = [*PURE, *ROSTER, *SHARED, *OBSERVED, *WITH_SERVER]
+FAULTS = [*PURE, *ROSTER, *SHARED, *OBSERVED, *METRICS, *WITH_SERVER]
 
 ROOT = Path(__file__).parent.parent
 COPIED = ("pgdbpool", "tests", "pyproject.toml")

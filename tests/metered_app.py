@@ -38,6 +38,16 @@ def eager() -> WSGIApplication:
     return DispatcherMiddleware(app, {"/metrics": metrics.app()})
 
 
+def opened() -> WSGIApplication:
+    """Return it with a pool that is open already, with --preload in the arbiter."""
+    pool = make_pool()
+    metrics = PrometheusMetrics(pool)
+    pool.open(wait=True)
+    _published(metrics)
+    app = PoolMiddleware(answer, pool)
+    return DispatcherMiddleware(app, {"/metrics": metrics.app()})
+
+
 def value(metrics: PrometheusMetrics, name: str, **labels: str) -> float | None:
     """Return one figure of a scrape."""
     found: float | None = metrics.registry.get_sample_value(

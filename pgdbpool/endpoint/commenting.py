@@ -1,21 +1,30 @@
-"""A comment at the end of each statement that tells the route of its request.
+"""A comment at the end of statements that tells the route of their request.
 
 The form is sqlcommenter's (its specification, "Key Value format"): ``/*route='…'*/``,
 the value percent-encoded. It stands in the server's log and in ``pg_stat_activity``;
 ``pg_stat_statements`` takes statements for the same that differ only in it.
+
+What psycopg2 makes up by itself has none: the FETCH and CLOSE of a named cursor,
+`copy_from`, `copy_to`, large objects, BEGIN and COMMIT.
 """
 
 import functools
-from typing import Any
+import re
+from typing import Any, Final
 from urllib.parse import quote
 
 from psycopg2 import extensions as driver
 from psycopg2 import sql
 
 from pgdbpool.endpoint.entry import Hold
-from pgdbpool.histograms import route_of
+from pgdbpool.histograms import route_in
 
-Query = str | bytes | sql.Composable
+# A comment in ``/* */``, after whatever could only seem to have one: strings with and
+# without escapes, names, strings in dollars, and comments to the end of the line.
+_BEFORE: Final = (
+    r"[eE]'(?:[^'\\]|\\.)*'|'[^']*'|\"[^\"]*\"|(\$(?:[^\W\d]\w*)?\$).*?\1|--[^\n]*"
+)
+_COMMENT: Final = re.compile(rf"{_BEFORE}|(?P<comment>/\*)", re.DOTALL)
 
 
 class Commenting(driver.connection):
@@ -37,38 +46,81 @@ class Commenting(driver.connection):
         return super().cursor(name, wanted, *args, **kwargs)
 
 
+class CommentingCursor(driver.cursor):
+    """Says for which route it works.
+
+    It stands below the user's class, which may take whatever arguments it likes, and
+    add parameters of its own: what counts is what reaches psycopg2. A class that
+    calls psycopg2's cursor by its name, and not by ``super()``, goes past it.
+    """
+
+    __slots__ = ()
+
+    def execute(self, query: Any, vars: Any = None) -> Any:  # noqa: A002 - psycopg2's name
+        """Execute, as psycopg2 does."""
+        query = _with_comment(query, self, is_template=vars is not None)
+        return super().execute(query, vars)
+
+    def executemany(self, query: Any, vars_list: Any) -> Any:
+        """Execute for each set of parameters, as psycopg2 does."""
+        query = _with_comment(query, self, is_template=True)
+        return super().executemany(query, vars_list)
+
+    def callproc(self, procname: Any, *parameters: Any) -> Any:
+        """Call a function, as psycopg2 does, which writes the name as it is."""
+        if isinstance(procname, str):
+            is_template = any(given is not None for given in parameters)
+            procname = _with_comment(procname, self, is_template=is_template)
+        return super().callproc(procname, *parameters)
+
+    def copy_expert(self, sql: Any, *args: Any, **kwargs: Any) -> Any:
+        """Copy, as psycopg2 does."""
+        query = _with_comment(sql, self, is_template=False)
+        return super().copy_expert(query, *args, **kwargs)
+
+
 @functools.lru_cache(maxsize=100)
 def _commenting(factory: type[driver.cursor]) -> type[driver.cursor]:
     """Return a class of cursors that are told from the user's by nothing else."""
-
-    def execute(self: Any, query: Query, vars: Any = None, **more: Any) -> Any:  # noqa: A002 - psycopg2's name
-        query = _with_comment(query, self, is_template=vars is not None)
-        return factory.execute(self, query, vars, **more)
-
-    def executemany(self: Any, query: Query, vars_list: Any, **more: Any) -> Any:
-        query = _with_comment(query, self, is_template=True)
-        return factory.executemany(self, query, vars_list, **more)
-
-    methods = {"execute": execute, "executemany": executemany}
-    return type(factory.__name__, (factory,), methods)
+    if issubclass(factory, CommentingCursor):
+        return factory
+    same = ("__module__", "__qualname__", "__doc__")
+    told = {name: getattr(factory, name) for name in same}
+    above = () if factory is driver.cursor else (factory,)
+    bases = (*above, CommentingCursor)
+    return type(factory.__name__, bases, {"__slots__": (), **told})
 
 
-def _with_comment(query: Query, cur: Any, *, is_template: bool) -> Query:
+def _with_comment(query: Any, cur: Any, *, is_template: bool) -> Any:
+    """Return a statement with the comment; what is none is left to psycopg2."""
     hold: Hold | None = getattr(cur.connection, "hold", None)
-    route = None if hold is None else getattr(hold, "route", None) or hold.request
-    if route is None:
+    route = None if hold is None else route_in(hold)
+    if route is None or not query:
         return query
-    text = _comment(route)
-    if is_template:
-        text = text.replace("%", "%%")
     if isinstance(query, sql.Composable):
         query = query.as_string(cur)
     if isinstance(query, bytes):
-        return query if b"/*" in query else query + text.encode()
-    return query if "/*" in query else query + text
+        # Of a text in any encoding of a client these bytes are ASCII's.
+        return query + _ending(query.decode("latin-1"), route, is_template).encode()
+    if isinstance(query, str):
+        return query + _ending(query, route, is_template)
+    return query
+
+
+def _ending(query: str, route: str, is_template: bool) -> str:  # noqa: FBT001 - on the path of every statement
+    if "/*" in query and _has_comment(query):
+        return ""
+    text = _comment(route)
+    if "--" in query:  # what ends with its line would take it in
+        text = "\n" + text[1:]
+    return text.replace("%", "%%") if is_template else text
+
+
+def _has_comment(query: str) -> bool:
+    return any(found["comment"] for found in _COMMENT.finditer(query))
 
 
 @functools.lru_cache(maxsize=1000)
 def _comment(route: str) -> str:
     # Nothing that quote leaves can end the comment.
-    return f" /*route='{quote(route_of(route), safe='')}'*/"
+    return f" /*route='{quote(route, safe='')}'*/"

@@ -9,7 +9,7 @@ import math
 import os
 import random
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import psycopg2
@@ -42,6 +42,7 @@ SAFE_DEFAULTS: Final[dict[str, str]] = {
     "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }
+DEFAULT_PORT: Final = "5432"
 IN_ENVIRONMENT: Final = {"connect_timeout": "PGCONNECT_TIMEOUT"}
 
 # Ours, by what they lead to.
@@ -63,9 +64,12 @@ class Endpoint:
         settings: the pool's.
         weight: its share of the reads.
         credentials: what to log in with; None: as libpq finds it.
+        name: what to call it where its host and port are not enough.
 
     Attributes:
-        name: host and port, for messages.
+        name: host and port, for messages; no other of the pool has the same.
+        site: its host, its address, or the directory of its socket, and its port; None
+            until a connect has shown which libpq takes.
         host: the name that leads to it, with others of that name; None without one.
         addresses: which of the name's are its own; empty: whichever libpq finds.
         is_alone: whether the pool has no other endpoint.
@@ -86,6 +90,8 @@ class Endpoint:
         settings: Settings,
         weight: float = 1.0,
         credentials: Credentials | None = None,
+        *,
+        name: str | None = None,
     ) -> None:
         self.weight = weight
         self.credentials = credentials
@@ -99,9 +105,10 @@ class Endpoint:
         )
         self._cursor_factory = factories.get("cursor_factory")
         self._settings = settings
-        self.name = endpoint_name(self._params)
-        name = name_of(self._params)
-        self.host = None if name is None else Host(name)
+        self.name = name or endpoint_name(self._params)
+        self.site = site_of(self._params)
+        host = name_of(self._params)
+        self.host = None if host is None else Host(host)
         self.addresses: frozenset[str] = frozenset()
         self.is_alone = self.is_leaving = False
         # How long a connect may take before its entry is taken back.
@@ -186,8 +193,7 @@ class Endpoint:
         self.addresses = addresses
         self.name = endpoint_name(self._params)
         if addresses and not is_only:
-            host, _, port = self.name.rpartition(":")
-            self.name = f"{host}({min(addresses)}):{port}"
+            self.name = _name_at(self.name, min(addresses))
         self.connect_limit = self._limit({**self._params, **self._place(addresses)})
 
     def _limit(self, params: Mapping[str, str]) -> float:
@@ -256,6 +262,8 @@ class Endpoint:
                 **params,
             )
             self.opening.add(conn)
+        if self.site is None and conn.info.host:
+            self.site = conn.info.host, str(conn.info.port or DEFAULT_PORT)
         conn.polls = not self._settings.threaded
         return conn
 
@@ -295,13 +303,46 @@ def connect_limit(params: Mapping[str, str]) -> float:
 
 def endpoint_name(params: Mapping[str, str]) -> str:
     """Return host and port, as libpq will find them, for messages."""
+    return f"{_host_in(params) or 'local socket'}:{_port_in(params)}"
+
+
+def endpoint_names(several: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the name of each of several endpoints, no two of them the same.
+
+    Those of one host and port have their address in it: ``db(10.0.0.1):5432``.
+    """
+    names = [endpoint_name(params) for params in several]
+    return [
+        _name_at(name, params["hostaddr"])
+        if names.count(name) > 1 and params.get("hostaddr")
+        else name
+        for name, params in zip(names, several, strict=True)
+    ]
+
+
+def _name_at(name: str, address: str) -> str:
+    host, _, port = name.rpartition(":")
+    return f"{host}({address}):{port}"
+
+
+def site_of(params: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return host and port, as libpq will find them; None: only it knows where."""
+    host = _host_in(params)
+    if host is None or "service" in params or "PGSERVICE" in os.environ:
+        return None
+    return host, _port_in(params)
+
+
+def _host_in(params: Mapping[str, str]) -> str | None:
     environ = os.environ
-    host = (
+    return (
         params.get("host")
         or params.get("hostaddr")
         or environ.get("PGHOST")
         or environ.get("PGHOSTADDR")
-        or "local socket"
+        or None
     )
-    port = params.get("port") or environ.get("PGPORT") or "5432"
-    return f"{host}:{port}"
+
+
+def _port_in(params: Mapping[str, str]) -> str:
+    return params.get("port") or os.environ.get("PGPORT") or DEFAULT_PORT

@@ -10,12 +10,14 @@ from typing import Any, Final
 DEEPEST: Final = 6
 
 OURS: Final = str(Path(__file__).parents[1]) + os.sep
+# The demo is an application like any other, only that it comes along.
+DEMO: Final = OURS + "demo" + os.sep
 
-# Codes, and the instruction each was at: neither frames, which would keep their
-# variables alive, nor lines, which take long to find. Two tuples, for many small ones
-# would take longer to make.
-Stack = tuple[tuple[CodeType, ...], tuple[int, ...]]
-NO_STACK: Final[Stack] = (), ()
+# Codes, each followed by the instruction it was at: neither frames, which would keep
+# their variables alive, nor lines, which take long to find. One tuple, for many small
+# ones would take longer to make.
+Stack = tuple[CodeType | int, ...]
+NO_STACK: Final[Stack] = ()
 
 
 def stack_of(frame: FrameType | None, innermost: CodeType) -> Stack:
@@ -35,18 +37,21 @@ def stack_of(frame: FrameType | None, innermost: CodeType) -> Stack:
         d = c.f_back
         e = d.f_back
         f = e.f_back
-        codes = a.f_code, b.f_code, c.f_code, d.f_code, e.f_code, f.f_code
+        last = f.f_code
     except AttributeError:  # there are fewer
         return _short_stack_of(frame)
-    return codes, (a.f_lasti, b.f_lasti, c.f_lasti, d.f_lasti, e.f_lasti, f.f_lasti)
+    return (
+        innermost, a.f_lasti, b.f_code, b.f_lasti, c.f_code, c.f_lasti,
+        d.f_code, d.f_lasti, e.f_code, e.f_lasti, last, f.f_lasti,
+    )  # fmt: skip
 
 
 def _short_stack_of(frame: FrameType | None) -> Stack:
-    frames = []
+    stack: Stack = NO_STACK
     while frame is not None:
-        frames.append(frame)
+        stack += frame.f_code, frame.f_lasti
         frame = frame.f_back
-    return tuple(f.f_code for f in frames), tuple(f.f_lasti for f in frames)
+    return stack
 
 
 def line_of(code: CodeType, instruction: int) -> int:
@@ -60,11 +65,13 @@ def line_of(code: CodeType, instruction: int) -> int:
 
 
 def outside(stack: Stack) -> list[tuple[CodeType, int]]:
-    """Return what of a stack is not inside this package: codes with their lines."""
+    """Return what of a stack is the application's: codes with their lines."""
+    codes: Any = stack[::2]
+    instructions: Any = stack[1::2]
     return [
         (code, line_of(code, instruction))
-        for code, instruction in zip(*stack, strict=True)
-        if not code.co_filename.startswith(OURS)
+        for code, instruction in zip(codes, instructions, strict=True)
+        if not code.co_filename.startswith(OURS) or code.co_filename.startswith(DEMO)
     ]
 
 

@@ -2,9 +2,8 @@
 
 import contextlib
 import os
-import tempfile
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pgdbpool.auth.sdk import missing
 
@@ -36,8 +35,10 @@ __all__ = [
     "GaugeMetricFamily",
     "HistogramMetricFamily",
     "MultiProcessCollector",
+    "directory",
     "floatToGoString",
     "is_shared",
+    "is_told_by",
     "make_value",
     "make_wsgi_app",
     "provide_files",
@@ -49,6 +50,18 @@ def is_shared() -> bool:
     return bool(values.ValueClass._multiprocess)  # noqa: SLF001 - it tells no other way
 
 
+def directory() -> Path | None:
+    """Return where the processes meet; None where there is no such directory."""
+    given = os.environ.get(DIRECTORY)
+    return Path(given) if given and Path(given).is_dir() else None
+
+
+def is_told_by(registry: Any) -> bool:  # noqa: ANN401 - of prometheus_client
+    """Whether a registry tells of all that is in the directory already."""
+    collectors = getattr(registry, "_collector_to_names", ())
+    return any(isinstance(one, MultiProcessCollector) for one in collectors)
+
+
 # Makes one number of a metric, which `set` writes to the file of its process.
 make_value = values.ValueClass
 
@@ -57,15 +70,20 @@ def provide_files() -> None:
     """Make the files of this process, where they are not there yet.
 
     prometheus_client makes them empty and then longer; a scrape that comes in between
-    fails ("unpack_from requires a buffer of at least 4 bytes").
+    fails ("unpack_from requires a buffer of at least 4 bytes"). May not be called by
+    two threads at once.
     """
-    directory, pid = os.environ[DIRECTORY], os.getpid()
     for name in FILES:
-        path = Path(directory, f"{name}_{pid}.db")
+        path = Path(os.environ[DIRECTORY], f"{name}_{os.getpid()}.db")
         if path.exists():
             continue
-        with tempfile.NamedTemporaryFile(dir=directory) as file:
-            file.truncate(SIZE)
-            # Unless another thread was quicker, or the file system has no links.
+        new = path.with_suffix(".new")
+        new.unlink(missing_ok=True)  # of one who was killed here and had this pid
+        try:
+            with new.open("xb") as file:
+                file.truncate(SIZE)
+            # Unless prometheus_client was quicker, or the file system has no links.
             with contextlib.suppress(OSError):
-                os.link(file.name, path)
+                os.link(new, path)
+        finally:
+            new.unlink(missing_ok=True)

@@ -4,16 +4,21 @@ The instruments are those of its semantic conventions ("Semantic conventions for
 database client metrics", section "Connection pools").
 """
 
+import re
+import threading
 import time
+import traceback
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from typing import Any, Final
 
+from pgdbpool import forks
 from pgdbpool.auth.sdk import missing
 from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Hold
 from pgdbpool.errors import PoolError, PoolTimeout, SettingsError
-from pgdbpool.histograms import BOUNDS
+from pgdbpool.histograms import BOUNDS, route_in, route_of
 from pgdbpool.metrics.watched import Watched
 from pgdbpool.pool import ConnectionPool
 
@@ -24,6 +29,7 @@ except ImportError:
         missing("pgdbpool.metrics.opentelemetry", "opentelemetry-api", "otel")
     ) from None
 
+NAME: Final = "pgdbpool"
 PREFIX: Final = "db.client.connection."
 POOL: Final = "db.client.connection.pool.name"
 STATE: Final = "db.client.connection.state"
@@ -65,11 +71,16 @@ TIMED: Final = {
 }
 
 
+# Who holds, as `Hold.__repr__` has it in the messages of errors.
+HOLDER: Final = re.compile(r"(?<=hold by ).*(?=, acquired at )", re.DOTALL)
+
+
 class OpenTelemetryMetrics:
     """Tells the instruments of OpenTelemetry of pools, and makes spans.
 
     A wait becomes a span of the trace that waits; a connect one without a parent, for
-    it runs in a thread of its own.
+    it runs in a thread of its own, or where there are no threads one of the trace that
+    it is made for. Any number of these may share a meter provider.
 
     Args:
         *pools: made with ``observe=True``, each with a name of its own. They are not
@@ -79,8 +90,8 @@ class OpenTelemetryMetrics:
         spans_from: seconds; a shorter wait that found a connection makes no span.
 
     Raises:
-        SettingsError: a pool does not observe, two have one name, or `spans_from` is
-            no duration.
+        SettingsError: a pool does not observe, is given twice, two have one name, or
+            `spans_from` is no duration.
     """
 
     def __init__(
@@ -91,21 +102,18 @@ class OpenTelemetryMetrics:
         spans_from: float = 0.01,
     ) -> None:
         _check(spans_from)
-        name, version = "pgdbpool", _version()
-        meter = metrics.get_meter(name, version, meter_provider)
-        tracer = trace.get_tracer(name, version, tracer_provider)
-        instruments = Instruments(meter)
-        self._pools = Watched(
-            lambda pool: Telling(pool.name, instruments, tracer, spans_from)
-        )
+        instruments = _instruments_of(meter_provider)
+        tracer = trace.get_tracer(NAME, _version(), tracer_provider)
+
+        def make(pool: ConnectionPool) -> Telling:
+            return Telling(pool.name, instruments, tracer, spans_from)
+
+        def others() -> list[ConnectionPool]:
+            return instruments.unfinished(self._pools)
+
+        self._pools = Watched(make, others)
+        instruments.watched.append(self._pools)
         self._pools.add(pools)
-        for what, (unit, description, states) in OBSERVED.items():
-            meter.create_observable_up_down_counter(
-                PREFIX + what,
-                callbacks=[self._callback(states)],
-                unit=unit,
-                description=description,
-            )
 
     def add(self, *pools: ConnectionPool) -> None:
         """Tell of more pools.
@@ -115,26 +123,10 @@ class OpenTelemetryMetrics:
         """
         self._pools.add(pools)
 
-    def _callback(
-        self, states: dict[str | None, str]
-    ) -> Callable[[metrics.CallbackOptions], Iterable[metrics.Observation]]:
-        def observe(
-            _options: metrics.CallbackOptions,
-        ) -> Iterator[metrics.Observation]:
-            for pool, _ in self._pools.pairs():
-                counts = _counts(pool)
-                for state, count in states.items():
-                    attributes = {POOL: pool.name}
-                    if state is not None:
-                        attributes[STATE] = state
-                    yield metrics.Observation(counts[count], attributes)
-
-        return observe
-
 
 def _version() -> str | None:
     try:
-        return metadata.version("pgdbpool")
+        return metadata.version(NAME)
     except metadata.PackageNotFoundError:  # copied, not installed
         return None
 
@@ -154,13 +146,17 @@ def _counts(pool: ConnectionPool) -> dict[str, int]:
 
 
 class Instruments:
-    """What is told of each event.
+    """All instruments of one meter, which takes each of them once.
 
     Args:
         meter: makes them.
+
+    Attributes:
+        watched: the pools that they tell of.
     """
 
     def __init__(self, meter: metrics.Meter) -> None:
+        self.watched: list[Watched[Telling]] = []
         made = [
             meter.create_histogram(
                 PREFIX + name,
@@ -179,6 +175,76 @@ class Instruments:
                 "a connection from the pool."
             ),
         )
+        for what, (unit, description, states) in OBSERVED.items():
+            meter.create_observable_up_down_counter(
+                PREFIX + what,
+                callbacks=[self._callback(states)],
+                unit=unit,
+                description=description,
+            )
+
+    def unfinished(self, but: "Watched[Telling]") -> list[ConnectionPool]:
+        """Return the pools that are told of already, without some."""
+        others = [watched for watched in self.watched if watched is not but]
+        return [pool for watched in others for pool in watched.unfinished()]
+
+    def _callback(
+        self, states: dict[str | None, str]
+    ) -> Callable[[metrics.CallbackOptions], Iterable[metrics.Observation]]:
+        def observe(
+            _options: metrics.CallbackOptions,
+        ) -> Iterator[metrics.Observation]:
+            for pool in self._pools():
+                counts = _counts(pool)
+                for state, count in states.items():
+                    attributes = {POOL: pool.name}
+                    if state is not None:
+                        attributes[STATE] = state
+                    yield metrics.Observation(counts[count], attributes)
+
+        return observe
+
+    def _pools(self) -> Iterable[ConnectionPool]:
+        """Return the pools, of two with one name that which is not closed."""
+        found: dict[str, ConnectionPool] = {}
+        for watched in self.watched:
+            for pool, _ in watched.pairs():
+                if pool.name not in found or found[pool.name].closed:
+                    found[pool.name] = pool
+        return found.values()
+
+
+# By their meter providers; the lock guards both.
+_made: "weakref.WeakKeyDictionary[metrics.MeterProvider, Instruments]"
+_made = weakref.WeakKeyDictionary()
+_global: list[Instruments] = []
+_making = threading.Lock()
+
+
+def _instruments_of(provider: metrics.MeterProvider | None) -> Instruments:
+    """Return the instruments of a meter provider; None: of the global one."""
+    current = metrics.get_meter_provider()
+    provider = current if provider is None else provider
+    with _making:
+        found = _made.get(provider)
+        if found is None and provider is current and _global:
+            # The API makes instruments before there is a provider, and the first that
+            # becomes the global one takes them on.
+            found = _global[0]
+        if found is None:
+            found = Instruments(provider.get_meter(NAME, _version()))
+        if provider is current and not _global:
+            _global.append(found)
+        _made[provider] = found
+    return found
+
+
+def _forget() -> None:
+    global _making  # noqa: PLW0603 - a thread that is not in the child may hold it
+    _making = threading.Lock()
+
+
+forks.in_child(_forget)
 
 
 class Telling:
@@ -198,6 +264,9 @@ class Telling:
         tracer: trace.Tracer,
         spans_from: float,
     ) -> None:
+        # What each hold needs is looked up once.
+        self._record_wait = instruments.wait_time.record
+        self._record_use = instruments.use_time.record
         self._instruments = instruments
         self._tracer = tracer
         self._spans_from = spans_from
@@ -206,18 +275,20 @@ class Telling:
     def forget(self) -> None:
         """Have nothing to forget: the instruments are OpenTelemetry's."""
 
-    def acquired(self, hold: Hold, waited: float, error: PoolError | None) -> None:  # noqa: ARG002 - an `Observer`
+    def acquired(self, hold: Hold, waited: float, error: PoolError | None) -> None:
         """Tell of a hold that was served, or refused."""
         if error is None:
-            self._instruments.wait_time.record(waited, self._attributes)
+            self._record_wait(waited, self._attributes)
+            if waited < self._spans_from:
+                return
         elif isinstance(error, PoolTimeout):
             self._instruments.timeouts.add(1, self._attributes)
-        if error is not None or waited >= self._spans_from:
-            self._span("pgdbpool wait", trace.SpanKind.INTERNAL, waited, error, {})
+        span = self._span("wait", trace.SpanKind.INTERNAL, waited, {})
+        self._end(span, error, _hider(hold))
 
-    def released(self, hold: Hold, held: float) -> None:  # noqa: ARG002 - as above
+    def released(self, hold: Hold, held: float) -> None:  # noqa: ARG002 - an `Observer`
         """Tell of a hold that has ended."""
-        self._instruments.use_time.record(held, self._attributes)
+        self._record_use(held, self._attributes)
 
     def connected(
         self, endpoint: Endpoint, seconds: float, error: BaseException | None
@@ -225,38 +296,73 @@ class Telling:
         """Tell of a connect that has succeeded, or failed."""
         if error is None:
             self._instruments.create_time.record(seconds, self._attributes)
-        attributes = _address(endpoint.name)
-        self._span(
-            "pgdbpool connect", trace.SpanKind.CLIENT, seconds, error, attributes
-        )
+        kind = trace.SpanKind.CLIENT
+        self._end(self._span("connect", kind, seconds, _server(endpoint)), error)
 
     def _span(
-        self,
-        name: str,
-        kind: trace.SpanKind,
-        seconds: float,
-        error: BaseException | None,
-        attributes: dict[str, Any],
-    ) -> None:
-        """Make a span of what has just ended."""
-        ended = time.time_ns()
-        span = self._tracer.start_span(
-            name,
+        self, name: str, kind: trace.SpanKind, seconds: float, more: dict[str, Any]
+    ) -> trace.Span:
+        """Return the span of what has just ended."""
+        return self._tracer.start_span(
+            f"{NAME} {name}",
             kind=kind,
-            attributes={**SYSTEM, **self._attributes, **attributes},
-            start_time=ended - int(seconds * 1e9),
+            attributes={**SYSTEM, **self._attributes, **more},
+            start_time=time.time_ns() - int(seconds * 1e9),
         )
-        if error is not None:
-            span.set_attribute("error.type", type(error).__qualname__)
-            span.record_exception(error, timestamp=ended)
-            text = str(error).strip()
+
+    @staticmethod
+    def _end(
+        span: trace.Span,
+        error: BaseException | None,
+        hidden: Callable[[str], str] = str,
+    ) -> None:
+        """End a span, with what went wrong, if something did."""
+        if error is not None and span.is_recording():
+            kind, text = _kind(error), hidden(str(error).strip())
+            stack = "".join(traceback.format_exception(error))
+            span.set_attribute("error.type", kind)
+            event = {"type": kind, "message": text, "stacktrace": hidden(stack)}
+            told = {f"exception.{name}": value for name, value in event.items()}
+            span.add_event("exception", told)
             span.set_status(trace.Status(trace.StatusCode.ERROR, text))
-        span.end(ended)
+        span.end()
 
 
-def _address(endpoint: str) -> dict[str, Any]:
-    host, _, port = endpoint.rpartition(":")
+def _kind(error: BaseException) -> str:
+    """Return the name of an error's class, with its module."""
+    kind = type(error)
+    if kind.__module__ == "builtins":
+        return kind.__qualname__
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _hider(hold: Hold) -> Callable[[str], str]:
+    """Return what puts routes in the place of paths, which may have secrets in them.
+
+    A message names at most two requests: who asked, and who has held for longest.
+    """
+
+    def hidden(text: str) -> str:
+        if hold.request:
+            text = text.replace(hold.request, route_in(hold) or "")
+        return HOLDER.sub(lambda found: route_of(found[0]), text)
+
+    return hidden
+
+
+def _server(endpoint: Endpoint) -> dict[str, Any]:
+    """Return where a server is, as far as that is known."""
+    if endpoint.site is None:
+        return {}
+    host, port = endpoint.site
+    if host.startswith(("/", "@")):  # the directory of a socket
+        return {
+            "server.address": f"{host}/.s.PGSQL.{port}",
+            "network.transport": "unix",
+        }
     found: dict[str, Any] = {"server.address": host}
     if port.isdecimal():
         found["server.port"] = int(port)
+    if len(endpoint.addresses) == 1:
+        found["network.peer.address"] = min(endpoint.addresses)
     return found

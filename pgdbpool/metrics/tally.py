@@ -36,8 +36,9 @@ class Tally:
 
     def forget(self) -> None:
         """Begin anew, as a forked child must."""
-        # The lock guards these three.
-        self._lock = threading.Lock()
+        # The lock guards these three. A finalizer that acquires or connects while this
+        # thread is here comes through.
+        self._lock = threading.RLock()
         self._refused: Counter[str] = Counter()
         self._failed: Counter[str] = Counter()
         self._connects: dict[str, Histogram] = {}
@@ -88,5 +89,5 @@ class Tally:
                     Timings(BOUNDS, tuple(histogram.counts), histogram.total),
                     self._failed[name],
                 )
-                for name, histogram in self._connects.items()
+                for name, histogram in self._connects.copy().items()
             }

@@ -27,13 +27,19 @@ class Watched(Generic[T]):
 
     Args:
         make: makes the observer of a pool.
+        others: returns pools that are watched elsewhere, and must not be here.
     """
 
-    def __init__(self, make: Callable[[ConnectionPool], T]) -> None:
+    def __init__(
+        self,
+        make: Callable[[ConnectionPool], T],
+        others: Callable[[], list[ConnectionPool]] = list,
+    ) -> None:
         self._make = make
-        # Guards the list.
-        self._lock = threading.Lock()
-        self._pairs: list[tuple[weakref.ref[ConnectionPool], T]] = []
+        self._others = others
+        # Replaced, never changed: it is read without a lock, for a finalizer that
+        # releases while this thread is here may look for it.
+        self._pairs: tuple[tuple[weakref.ref[ConnectionPool], T], ...] = ()
         _all.add(self)
 
     def add(self, pools: Iterable[ConnectionPool]) -> None:
@@ -43,41 +49,36 @@ class Watched(Generic[T]):
             SettingsError: one is no pool, does not observe, or has the name of another
                 that is not closed; then none of them is watched.
         """
-        with self._lock:
-            known = [pool for pool, _ in self._alive() if not _was_closed(pool)]
+        with _adding:
+            known = [*self.unfinished(), *self._others()]
             new: list[ConnectionPool] = []
             for pool in pools:
                 _check(pool, [*known, *new])
                 new.append(pool)
             names = {pool.name for pool in new}
-            self._pairs = [
+            kept = [
                 (weakref.ref(pool), observer)
-                for pool, observer in self._alive()
+                for pool, observer in self.pairs()
                 if pool.name not in names
             ]
-            for pool in new:
-                observer = self._make(pool)
-                self._pairs.append((weakref.ref(pool), observer))
+            made = [(weakref.ref(pool), self._make(pool)) for pool in new]
+            self._pairs = (*kept, *made)
+            for pool, (_, observer) in zip(new, made, strict=True):
                 _observed(pool).observers += (observer,)
 
     def pairs(self) -> list[tuple[ConnectionPool, T]]:
-        """Return the pools that are alive, each with its observer."""
-        with self._lock:
-            return self._alive()
+        """Return the pools that are alive, each with its observer. Does not block."""
+        found = [(reference(), observer) for reference, observer in self._pairs]
+        return [(pool, observer) for pool, observer in found if pool is not None]
+
+    def unfinished(self) -> list[ConnectionPool]:
+        """Return the pools whose names no other may have."""
+        return [pool for pool, _ in self.pairs() if not _was_closed(pool)]
 
     def forget(self) -> None:
         """Begin anew in a forked child, as the pools do."""
-        # A thread that is not in the child may hold the old one.
-        self._lock = threading.Lock()
         for _, observer in self._pairs:
             observer.forget()
-
-    def _alive(self) -> list[tuple[ConnectionPool, T]]:
-        found = [(reference(), observer) for reference, observer in self._pairs]
-        alive = [(pool, observer) for pool, observer in found if pool is not None]
-        if len(alive) < len(found):
-            self._pairs = [(weakref.ref(pool), observer) for pool, observer in alive]
-        return alive
 
 
 def _was_closed(pool: ConnectionPool) -> bool:
@@ -106,10 +107,15 @@ def _check(pool: object, others: list[ConnectionPool]) -> None:
         )
 
 
+# Held while pools are added, whoever watches them.
+_adding = threading.Lock()
+
 _all: "weakref.WeakSet[Watched[Any]]" = weakref.WeakSet()
 
 
 def _forget_all() -> None:
+    global _adding  # noqa: PLW0603 - a thread that is not in the child may hold it
+    _adding = threading.Lock()
     for watched in list(_all):
         watched.forget()
 

@@ -1,4 +1,4 @@
-"""The figures of one process among several, for a scrape that any of them answers.
+"""When the figures of one process among several are written, for a scrape of any.
 
 In the multiprocess mode of prometheus_client each process has files of its own, which
 are mapped into its memory, and a scrape adds up the files of all. Writing them at each
@@ -9,20 +9,20 @@ it has written, `PERIOD` after `PERIOD`, and writes what is another.
 import atexit
 import contextlib
 import functools
+import gc
 import logging
 import math
 import os
+import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from time import monotonic
 from typing import Any, Final
 
 from pgdbpool import forks, greenlets
-from pgdbpool.histograms import BOUNDS
-from pgdbpool.metrics.client import floatToGoString, make_value, provide_files
-from pgdbpool.metrics.figures import CONNECTIONS, Figure, Metric, Value
-from pgdbpool.snapshot import Timings
+from pgdbpool.metrics.figures import CONNECTIONS, Figure
+from pgdbpool.metrics.sheet import Sheet
 from pgdbpool.watchdog import watchdog
 
 logger = logging.getLogger(__name__)
@@ -30,13 +30,8 @@ logger = logging.getLogger(__name__)
 # Seconds; how old the figures of another process can be.
 PERIOD: Final = 0.5
 
-# What stands in the place of a gauge that there is no more.
-GONE: Final = {"livesum": 0.0, "livemax": -1.0}
-
-SUFFIXES: Final = {"gauge": "", "counter": "_total", "histogram": "_sum"}
-
-# A metric, and the values of its labels.
-Key = tuple[Metric, tuple[str, ...]]
+# The figures, and what counts them, by the names of the pools.
+Reading = tuple[list[Figure], Mapping[str, object]]
 
 
 class Publisher:
@@ -55,24 +50,26 @@ class Publisher:
     def __init__(
         self,
         namespace: str,
-        read: Callable[[], list[Figure]],
+        read: Callable[[], Reading],
         needs: Callable[[], tuple[bool, bool]],
     ) -> None:
-        self._namespace = namespace
         self._read = read
         self._needs = needs
-        self._series: dict[Key, list[Any]] = {}
+        self._sheet = Sheet(namespace)
         self.forget()
         _publishers.add(self)
+        if _note_collection not in gc.callbacks:
+            gc.callbacks.append(_note_collection)
 
     def forget(self) -> None:
         """Begin anew, as a forked child must: nothing is written in its name yet."""
-        # One writes at a time: what was read first must not be written last.
+        # One publishes at a time: what was read first must not be written last.
         self._turn = threading.Lock()
-        self._written: dict[Key, Value] = {}
-        self._is_busy = self._is_running = False
+        self._sheet.forget()
+        self._is_busy = self._is_running = self._has_failed = False
+        self._is_over = _is_resting
         # When an event is to be followed by a publication; False: never.
-        self.is_listening = True
+        self.is_listening = not _is_resting
         self._due = -math.inf
 
     def stir(self, is_release: bool) -> None:  # noqa: FBT001 - on the path of every hold
@@ -82,74 +79,57 @@ class Publisher:
 
     def begin(self) -> None:
         """Publish time after time; only now, where threads are not allowed."""
+        if self._is_over:
+            return
         _, has_threads = self._needs()
         if has_threads:
             self.is_listening = False
             if not self._is_running:
                 self._is_running = True
+                _rest_with_the_process()
                 self._tick()
-        else:
-            self._due = monotonic() + PERIOD
-            with _logged(), self._turn:
-                self._write(is_last=False)
+        elif not (_is_collecting or _gate.locked()) and self._turn.acquire(
+            blocking=False
+        ):
+            # Else this is a finalizer, which came while this thread was writing.
+            try:
+                self._due = monotonic() + PERIOD
+                with self._logged():
+                    self._write()
+            finally:
+                self._turn.release()
+
+    def publish(self) -> None:
+        """Write what has changed. Blocks while another thread does."""
+        with self._logged(), self._turn:
+            self._write()
+
+    def catch_up(self) -> None:
+        """Write what a pool has counted whose place another takes. Blocks likewise."""
+        if self._sheet.has_begun:
+            self.publish()
 
     def rest(self) -> None:
-        """Publish no more until the next event; what was is taken back."""
+        """Publish what was counted and no more; take back what is a state."""
+        has_begun = self._is_running or self._sheet.has_begun
+        self._is_over = True
+        self.is_listening = False
         watchdog.cancel(self)
-        self._is_running = False
-        self.is_listening = True
-        if self._written:
-            self.publish(is_last=True)
+        if has_begun:
+            self.publish()
 
-    def publish(self, *, is_last: bool = False) -> None:
-        """Write what has changed. Blocks while another thread does.
-
-        Args:
-            is_last: this process ends: it has connections no more.
-        """
-        with self._turn:
-            self._write(is_last=is_last)
-
-    def _write(self, *, is_last: bool) -> None:
-        if not self._written:
-            provide_files()
-        now: dict[Key, Value] = {
-            (metric, labels): value for metric, labels, value in self._read()
-        }
-        for key in self._written if is_last else self._written.keys() - now.keys():
-            if key[0].kind == "gauge":
-                now[key] = GONE[key[0].across]
+    def _write(self) -> None:
+        if not self._sheet.has_begun:
+            _rest_with_the_process()
+        figures, sources = self._read()
+        if self._is_over:
+            figures = [figure for figure in figures if figure[0].kind != "gauge"]
         with _gate:
-            for key, value in now.items():
-                if self._written.get(key) != value:
-                    self._set(key, value)
-        self._written = now
+            self._sheet.write(figures, sources)
         self._is_busy = any(
             value and metric is CONNECTIONS and labels[-1] == "in_use"
-            for (metric, labels), value in now.items()
+            for metric, labels, value in figures
         )
-
-    def _set(self, key: Key, value: Value) -> None:
-        series = self._series.get(key)
-        if series is None:
-            series = self._series[key] = list(self._made(*key))
-        if isinstance(value, Timings):
-            for one, number in zip(series, (value.total, *value.counts), strict=True):
-                one.set(number)
-        else:
-            series[0].set(float(value))
-
-    def _made(self, metric: Metric, labels: tuple[str, ...]) -> Iterator[Any]:
-        """Yield what prometheus_client keeps of a metric: no bucket holds another."""
-        name, suffix = f"{self._namespace}_{metric.name}", SUFFIXES[metric.kind]
-        mode = metric.across if metric.kind == "gauge" else ""
-        make = functools.partial(make_value, metric.kind, name)
-        names, text = metric.labels, metric.help
-        yield make(name + suffix, names, labels, text, multiprocess_mode=mode)
-        if metric.kind == "histogram":
-            for bound in (*BOUNDS, math.inf):
-                le = (*labels, floatToGoString(bound))
-                yield make(f"{name}_bucket", (*names, "le"), le, text)
 
     def _tick(self) -> None:
         """Publish in a thread of its own: the timer's must not wait for a disk."""
@@ -160,28 +140,44 @@ class Publisher:
 
     def _publish_on(self) -> None:
         goes_on, _ = self._needs()
-        with _logged(), self._turn:
-            if self._is_running:
-                self._write(is_last=False)
+        with self._logged(), self._turn:
+            if not self._is_over:
+                self._write()
         if goes_on:
             self._again()
         else:
-            self._is_running = False
-            self.is_listening = True
+            self._pause()
 
     def _again(self) -> None:
+        if self._is_over:
+            return
         tick = functools.partial(_on_time, weakref.ref(self))
-        if self._is_running:
+        try:
             watchdog.at(watchdog.clock() + PERIOD, self, tick)
+        except RuntimeError:  # not even one for the timer
+            self._pause()
 
+    def _pause(self) -> None:
+        """Publish no more until the next event."""
+        self._is_running = False
+        self.is_listening = not self._is_over
 
-@contextlib.contextmanager
-def _logged() -> Iterator[None]:
-    """Keep what fails from whoever acquires and releases."""
-    try:
-        yield
-    except Exception:
-        logger.exception("metrics could not be published")
+    @contextlib.contextmanager
+    def _logged(self) -> Iterator[None]:
+        """Keep what fails from whoever acquires or scrapes; log it once."""
+        try:
+            yield
+        except Exception:
+            if not self._has_failed:
+                logger.exception(
+                    "the metrics of this process cannot be published; it tries on, and "
+                    "logs no more until it succeeds"
+                )
+            self._has_failed = True
+        else:
+            if self._has_failed:
+                logger.info("the metrics of this process are published again")
+            self._has_failed = False
 
 
 def _on_time(publisher: "weakref.ref[Publisher]") -> None:
@@ -203,7 +199,20 @@ def _open_gate() -> None:
 
 forks.in_child(_open_gate)
 
+# Whether a finalizer may run in the middle of anything, also where prometheus_client
+# has its lock because the application counts something.
+_is_collecting = False
+
+
+def _note_collection(phase: str, _info: object) -> None:
+    global _is_collecting  # noqa: PLW0603 - there is one collector
+    _is_collecting = phase == "start"
+
+
 _publishers: "weakref.WeakSet[Publisher]" = weakref.WeakSet()
+
+# Whether this process publishes nothing, also of what is made later.
+_is_resting = False
 
 
 def begin_all() -> None:
@@ -213,12 +222,33 @@ def begin_all() -> None:
 
 
 def rest_all() -> None:
-    """Take back what this process has published as its own state."""
+    """Publish nothing more in this process, and take its own state back.
+
+    Its forked children publish all the same.
+    """
+    global _is_resting  # noqa: PLW0603 - a state of the process
+    _is_resting = True
     for publisher in list(_publishers):
         publisher.rest()
 
 
+_finalizer: Any = None
+
+
+def _rest_with_the_process() -> None:
+    """Have it rest at the end of a child of multiprocessing.
+
+    That ends by `os._exit`, after finalizers of its own, which are the child's alone.
+    """
+    global _finalizer  # noqa: PLW0603 - there is one in a process
+    util: Any = sys.modules.get("multiprocessing.util")
+    if util is not None and _finalizer is None:
+        _finalizer = util.Finalize(None, rest_all, exitpriority=-100)
+
+
 def _forget_all() -> None:
+    global _is_resting, _finalizer
+    _is_resting, _finalizer = False, None
     for publisher in list(_publishers):
         publisher.forget()
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from pgdbpool.auth.cache import Credentials
 from pgdbpool.auth.provider import Source, as_provider
-from pgdbpool.endpoint.endpoint import Endpoint, endpoint_name
+from pgdbpool.endpoint.endpoint import Endpoint, endpoint_name, endpoint_names
 from pgdbpool.endpoint.need import Need, default_need
 from pgdbpool.errors import SettingsError
 from pgdbpool.routing.hosts import Params, endpoint_params, weights_of
@@ -26,14 +26,18 @@ def endpoints_of(
         SettingsError: together they are no cluster, or the password is of no use.
     """
     each, factories, attributes = endpoint_params(settings)
-    names = [endpoint_name(params) for params in each]
+    names = endpoint_names(each)
     weights = weights_of(names, settings.weights)
-    logins = logins_of(settings, each, names, name)
+    # Who signs for a host has to know it as it is.
+    hosts = [endpoint_name(params) for params in each]
+    logins = logins_of(settings, each, hosts, name)
 
     def make() -> list[Endpoint]:
         return [
-            Endpoint(params, factories, settings, weight, credentials)
-            for params, weight, credentials in zip(each, weights, logins, strict=True)
+            Endpoint(params, factories, settings, weight, credentials, name=called)
+            for params, weight, credentials, called in zip(
+                each, weights, logins, names, strict=True
+            )
         ]
 
     return make, default_need(attributes, is_one_name=len(each) == 1)

@@ -19,10 +19,15 @@ from collections.abc import Callable, Iterator
 import gevent
 import psutil
 import psycopg2
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from prometheus_client import CollectorRegistry
 from psycopg2.extensions import make_dsn, parse_dsn
 
 from pgdbpool import ConnectionPool, PooledConnection
 from pgdbpool.endpoint.gate import gate
+from pgdbpool.metrics.opentelemetry import OpenTelemetryMetrics
+from pgdbpool.metrics.prometheus import PrometheusMetrics
 from tests.chaos.greenlet_storm import Storm
 from tests.chaos.patched import SIZE, Findings
 from tests.chaos.ticking import Ticker, sockets_to
@@ -30,6 +35,7 @@ from tests.soundness import assert_at_rest
 from tests.waiting import until
 
 PING = 0.4
+USE_TIME = "db.client.connection.use_time"
 
 
 def storm(dsn: str, table: str, seconds: str) -> Findings:
@@ -262,6 +268,47 @@ def aside(dsn: str) -> Findings:
         return {**found, "first": first > 0, "done": sum(done)}
 
 
+class Warnings(logging.Handler):
+    """Keeps what is warned of."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep it."""
+        self.said.append(record.getMessage())
+
+
+def observed(dsn: str) -> Findings:
+    """Have greenlets share a pool that tells all it can, while one keeps a connection.
+
+    More of them hold and wait than are ever told of: what is counted is compared.
+    """
+    warnings, ticker = Warnings(), Ticker()
+    logging.getLogger("pgdbpool").addHandler(warnings)
+    registry, reader = CollectorRegistry(), InMemoryMetricReader()
+    pool = ConnectionPool(dsn, name="green", max_size=2, leak_warn_after=0.1)
+    PrometheusMetrics(pool, registry=registry)
+    OpenTelemetryMetrics(pool, meter_provider=MeterProvider([reader]))
+    with pool:
+        kept = gevent.spawn(pool.getconn).get(timeout=10.0)
+        found = together(100, lambda: ask(pool))
+        until(lambda: warnings.said)
+        pool.putconn(kept)
+        until(lambda: len(warnings.said) == 2)
+        assert_at_rest(pool)
+        (resource,) = reader.get_metrics_data().resource_metrics
+        (scope,) = resource.scope_metrics
+        (told,) = [m for m in scope.metrics if m.name == USE_TIME]
+        counted = registry.get_sample_value(
+            "pgdbpool_acquires_total", {"pool": "green"}
+        )
+    uses = sum(point.count for point in told.data.data_points)
+    ticked = ticker.end()
+    return {**found, **ticked, "said": warnings.said, "uses": uses, "asked": counted}
+
+
 def spawned(dsn: str) -> Findings:
     """Have greenlets that are nothing but one method of a pool."""
     with ConnectionPool(dsn, max_size=2) as pool:
@@ -323,6 +370,7 @@ SCENARIOS: dict[str, Callable[..., Findings]] = {
     "clients": clients,
     "frozen": frozen,
     "line": line,
+    "observed": observed,
     "ping": ping,
     "restart": restart,
     "second": second,

@@ -136,7 +136,7 @@ def test_a_restart_fails_only_what_is_in_flight(
         found = json.loads(working.communicate(timeout=40.0)[0])
     assert found["after"] >= 500
     assert sum(found["failed"].values()) <= 5
-    assert set(found["failed"]) <= {"OperationalError", "AdminShutdown"}
+    assert set(found["failed"]) <= {"OperationalError", "AdminShutdown", "CommitUnknown"}
 
 
 def test_gevents_own_threads_may_use_a_pool(dsn: str) -> None:
@@ -184,6 +184,17 @@ def replace_all(admin: connection, application_name: str) -> None:
         return len(now) == len(before) and now.isdisjoint(before)
 
     until(are_replaced)
+
+
+def test_a_pool_that_is_observed_halts_no_greenlet(dsn: str) -> None:
+    """All holds are counted, and who keeps a connection is told of, and its end."""
+    found = findings("observed", dsn)
+    assert found["raised"] == [""]
+    assert found["uses"] == found["asked"] == 101
+    held, back = found["said"]
+    assert "pool 'green': a connection has been held for" in held
+    assert "came back after all" in back
+    assert found["stall"] < STALL
 
 
 def test_a_greenlet_may_be_nothing_but_an_acquire(dsn: str) -> None:

@@ -2,6 +2,8 @@
 
 import contextlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +13,10 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
-from psycopg2.extensions import connection
+from psycopg2.extensions import connection, parse_dsn
 
-from pgdbpool import ConnectionPool, EndpointDown, PoolExhausted
-from pgdbpool.demo.postgres import HOST, free_port
+from pgdbpool import ConnectionPool, EndpointDown, NestedCheckout, PoolExhausted
+from pgdbpool.demo.postgres import HOST, EmbeddedPostgres, free_port
 from pgdbpool.histograms import BOUNDS
 from pgdbpool.metrics.opentelemetry import OpenTelemetryMetrics
 from tests.metering import (
@@ -129,6 +131,9 @@ def test_the_instruments_give_the_figures_of_the_scenario(
     (used,) = telemetry.points("use_time")
     assert (waited.count, used.count) == (SERVED, SERVED)
     assert waited.sum >= WAITED
+    assert used.sum >= WAITED  # for so long it was held that another waited for
+    (created,) = telemetry.points("create_time")
+    assert 0.0 < created.sum == pool.snapshot().connects.total  # type: ignore[union-attr]
     assert waited.explicit_bounds == BOUNDS
     assert telemetry.value("timeouts") == EXHAUSTED
     assert telemetry.value("count", "idle") == 1
@@ -174,10 +179,38 @@ def test_a_wait_is_a_span_of_the_trace_that_waits(
     assert span.end_time - span.start_time >= WAITED * 1e9
     assert span.status.status_code is StatusCode.ERROR
     assert span.attributes is not None
-    assert span.attributes["error.type"] == "PoolExhausted"
+    assert span.attributes["error.type"] == "pgdbpool.errors.PoolExhausted"
     (event,) = span.events
     assert event.attributes is not None
+    assert event.attributes["exception.type"] == "pgdbpool.errors.PoolExhausted"
     assert event.attributes["exception.message"] == str(raised.value)
+    assert "in serve" in str(event.attributes["exception.stacktrace"])
+
+
+def test_a_span_tells_no_more_of_a_request_than_its_route(
+    telemetry: Telemetry, pool: ConnectionPool
+) -> None:
+    """Neither of who holds nor of who asked: a path can have a secret in it."""
+    telemetry.watch(pool)
+    conn = pool.acquire(request="GET /reset/c4k3xn-5d1f6a0b9c8e?key=s3cret")
+    asked = {"request": "GET /hold by/a1b2c3d4e5f6g7h8?key=hidden"}
+    with pytest.raises(NestedCheckout, match="s3cret"):
+        pool.acquire(WAITED, **asked)
+    with (
+        ThreadPoolExecutor(1) as executor,
+        pytest.raises(PoolExhausted, match="s3cret"),
+    ):
+        executor.submit(pool.acquire, WAITED, **asked).result(10.0)
+    pool.release(conn, conn.hold)
+
+    *_, nested, exhausted = telemetry.spans("wait")
+    for span in (nested, exhausted):
+        (event,) = span.events
+        told = f"{span.status.description} {span.attributes} {event.attributes}"
+        assert "hold by GET /reset/*, acquired at " in str(span.status.description)
+        for secret in ("c4k3xn", "s3cret", "a1b2c3d4", "hidden"):
+            assert secret not in told
+    assert " for GET /hold by/* (" in str(exhausted.status.description)
 
 
 def test_only_waits_that_last_are_spans(
@@ -220,6 +253,39 @@ def test_a_connect_is_a_span_with_its_server(
     }
 
 
+def test_without_threads_a_connect_is_a_span_of_the_trace_that_it_is_for(
+    telemetry: Telemetry, dsn: str
+) -> None:
+    """There is no other thread, and whoever asks waits for it."""
+    with contextlib.closing(metered(dsn, threaded=False)) as pool:
+        telemetry.watch(pool, spans_from=0.0)
+        with telemetry.tracers.get_tracer("test").start_as_current_span("request"):
+            hold(pool)
+    (span,), (waiting,) = telemetry.spans("connect"), telemetry.spans("wait")
+    assert span.parent == waiting.parent is not None
+
+
+def test_the_server_of_a_service_is_known_from_its_first_connection(
+    telemetry: Telemetry,
+    embedded: EmbeddedPostgres,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before, only libpq knows where it is."""
+    params = parse_dsn(embedded.dsn())
+    lines = "\n".join(f"{key}={value}" for key, value in params.items())
+    (tmp_path / "services").write_text(f"[shop]\n{lines}\n", encoding="utf-8")
+    monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+    with contextlib.closing(metered("service=shop")) as pool:
+        telemetry.watch(pool)
+        assert pool._roster.endpoints[0].site is None
+        hold(pool)
+        (span,) = until(lambda: telemetry.spans("connect"))
+    assert span.attributes is not None
+    assert span.attributes["server.address"] == params["host"]
+    assert span.attributes["server.port"] == int(params["port"])
+
+
 def test_a_connect_that_fails_is_a_span_with_its_error(telemetry: Telemetry) -> None:
     """And no time of a connection; the refused acquire counts as one more time-out."""
     nowhere = f"host={HOST} port={free_port()}"
@@ -230,7 +296,7 @@ def test_a_connect_that_fails_is_a_span_with_its_error(telemetry: Telemetry) -> 
     span = until(lambda: telemetry.spans("connect"))[0]
     assert span.status.status_code is StatusCode.ERROR
     assert span.attributes is not None
-    assert span.attributes["error.type"] == "OperationalError"
+    assert span.attributes["error.type"] == "psycopg2.OperationalError"
     assert "create_time" not in telemetry.instruments()
     assert telemetry.value("timeouts") == 1
 
@@ -246,5 +312,5 @@ def test_what_is_turned_away_is_no_timeout(
         for span in telemetry.spans("wait")
         if span.attributes is not None and "error.type" in span.attributes
     ]
-    assert errors.count("TooManyRequests") == TURNED_AWAY
-    assert errors.count("PoolExhausted") == EXHAUSTED
+    assert errors.count("pgdbpool.errors.TooManyRequests") == TURNED_AWAY
+    assert errors.count("pgdbpool.errors.PoolExhausted") == EXHAUSTED

@@ -46,6 +46,11 @@ class Scraped:
         self.registry = CollectorRegistry()
         self.metrics = PrometheusMetrics(pool, registry=self.registry)
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """What the pool itself counts."""
+        return self.pool.get_stats()
+
     def value(self, name: str, **labels: str) -> float | None:
         """Return one figure of a scrape, None where there is none."""
         found: float | None = self.registry.get_sample_value(
@@ -75,6 +80,8 @@ def test_a_scrape_gives_the_figures_of_the_scenario(
     until(lambda: scraped.at_endpoint("connections_opened_total") == OPENED)
     refused = EXHAUSTED + TURNED_AWAY
     assert scraped.value("acquires_total") == SERVED + refused
+    assert scraped.value("acquires_queued_total") == scraped.counts["requests_queued"]
+    assert scraped.counts["requests_queued"] >= QUEUED_AND_SERVED + EXHAUSTED
     assert scraped.value("acquire_errors_total", kind="PoolExhausted") == EXHAUSTED
     assert scraped.value("acquire_errors_total", kind="TooManyRequests") == TURNED_AWAY
     assert scraped.at_endpoint("connect_seconds_count") == OPENED
@@ -83,6 +90,8 @@ def test_a_scrape_gives_the_figures_of_the_scenario(
     assert scraped.value("wait_seconds_count", route=ROUTE) == SERVED
     assert scraped.value("hold_seconds_count", route=ROUTE) == SERVED
     assert (scraped.value("wait_seconds_sum", route=ROUTE) or 0.0) >= WAITED
+    assert (scraped.value("hold_seconds_sum", route=ROUTE) or 0.0) >= WAITED
+    assert (scraped.at_endpoint("connect_seconds_sum") or 0.0) > 0.0
 
 
 def test_the_buckets_of_waits_hold_each_other(

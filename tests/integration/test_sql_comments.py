@@ -1,10 +1,13 @@
 """`sql_comments`: statements that tell for which route they are."""
 
+import io
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from psycopg2 import sql
-from psycopg2.extensions import connection, make_dsn
+from psycopg2 import ProgrammingError, sql
+from psycopg2.extensions import connection, cursor, make_dsn
 from psycopg2.extras import (
     DictConnection,
     DictCursor,
@@ -132,10 +135,197 @@ def test_no_path_ends_the_comment(
     assert not set(comment.removesuffix("'*/").removeprefix("route='")) & set("'*/; ")
 
 
-def test_a_statement_with_a_comment_is_left_alone(embedded: EmbeddedPostgres) -> None:
+class Own(cursor):
+    """Takes what it likes, by the names that it likes, and adds parameters."""
+
+    def execute(self, sql: str, params: Sequence[object] = (), *, twice: bool = False):  # type: ignore[no-untyped-def,override] # noqa: ANN201 - as users write it
+        """Execute, twice if asked to."""
+        if twice:
+            super().execute(sql, params)
+        return super().execute(sql, params)
+
+
+class Named(cursor):
+    """Calls psycopg2's cursor by its name, as an example of its manual does."""
+
+    def execute(self, sql: str, args: object = ()) -> None:  # type: ignore[override]
+        """Execute, without a result."""
+        cursor.execute(self, sql, args)  # type: ignore[arg-type]
+
+
+def test_a_cursor_takes_the_arguments_that_it_takes(embedded: EmbeddedPostgres) -> None:
+    """Whatever they are called; what counts is what reaches psycopg2."""
+
+    def act(conn: connection) -> None:
+        cur: Any = conn.cursor(cursor_factory=Own)
+        cur.execute("SELECT 1")
+        cur.execute("SELECT %s", params=(2,), twice=True)
+        cur.execute(sql="SELECT 3")
+        assert cur.fetchone() == (3,)
+
+    said = said_by(embedded, act)
+    assert said == [f"SELECT {number} {ROUTE}" for number in (1, 2, 2, 3)]
+
+
+def test_a_cursor_that_goes_past_the_comments_works(embedded: EmbeddedPostgres) -> None:
+    """It says nothing of the route, and parameters are what they were."""
+
+    def act(conn: connection) -> None:
+        cur = conn.cursor(cursor_factory=Named)
+        cur.execute("SELECT '100%%'")
+        assert cur.fetchone() == ("100%",)
+
+    assert said_by(embedded, act) == ["SELECT '100%'"]
+
+
+def test_a_cursor_is_of_the_users_class_in_all_but_that(
+    embedded: EmbeddedPostgres,
+) -> None:
+    """By its names, and by what it has no room for."""
+
+    def act(conn: connection) -> None:
+        kind = type(conn.cursor(cursor_factory=Own))
+        assert issubclass(kind, Own)
+        assert (kind.__module__, kind.__qualname__) == (__name__, "Own")
+        assert type(conn.cursor(cursor_factory=kind)) is kind
+        assert not hasattr(conn.cursor(), "__dict__")
+
+    assert said_by(embedded, act) == []
+
+
+def test_what_is_no_statement_is_refused_by_psycopg2(
+    embedded: EmbeddedPostgres,
+) -> None:
+    """By the error that it has without comments."""
+
+    def act(conn: connection) -> None:
+        cur: Any = conn.cursor()
+        for wrong in (None, ""):
+            with pytest.raises(ProgrammingError, match="empty query"):
+                cur.execute(wrong)
+        with pytest.raises(TypeError):
+            cur.execute(5)
+
+    assert said_by(embedded, act) == []
+
+
+def test_functions_and_copies_tell_it_too(
+    embedded: EmbeddedPostgres, table: str
+) -> None:
+    """Of a function behind its name, for psycopg2 writes the rest."""
+
+    def act(conn: connection) -> None:
+        cur: Any = conn.cursor()
+        cur.callproc("pg_backend_pid")
+        assert cur.fetchone() == (conn.info.backend_pid,)
+        cur.callproc("abs", (1,))
+        assert cur.fetchone() == (1,)
+        cur.callproc("make_interval", {"days": 2})
+        assert cur.fetchone() == (timedelta(days=2),)
+        cur.callproc("pg_backend_pid", None)
+        cur.copy_expert(f"COPY {table} TO STDOUT", io.StringIO())
+        cur.copy_expert(sql.SQL("COPY {} TO STDOUT").format(name), io.StringIO())
+
+    name = sql.Identifier(table)
+    assert said_by(embedded, act) == [
+        f"SELECT * FROM pg_backend_pid {ROUTE}()",
+        f"SELECT * FROM abs {ROUTE}(1)",
+        f'SELECT * FROM make_interval {ROUTE}("days":=2)',
+        f"SELECT * FROM pg_backend_pid {ROUTE}()",
+        f"COPY {table} TO STDOUT {ROUTE}",
+        f'COPY "{table}" TO STDOUT {ROUTE}',
+    ]
+
+
+def test_what_psycopg2_makes_up_by_itself_says_nothing(
+    embedded: EmbeddedPostgres, table: str
+) -> None:
+    """As the manual has it."""
+
+    def act(conn: connection) -> None:
+        conn.cursor().copy_to(io.StringIO(), table)
+
+    (said,) = said_by(embedded, act)
+    assert said.startswith("COPY")
+    assert "route=" not in said
+
+
+@pytest.mark.parametrize("end", ["-- all of them", "-- é", "--"])
+def test_a_comment_to_the_end_of_the_line_does_not_swallow_it(
+    embedded: EmbeddedPostgres, end: str
+) -> None:
+    """It stands on a line of its own then."""
+    heard: list[str] = []
+
+    def act(conn: connection) -> None:
+        for statement in (f"SELECT 1 {end}", f"SELECT 1 {end}".encode()):
+            assert ask(conn, statement) == 1  # type: ignore[arg-type]
+            heard.append(
+                ask(
+                    conn,
+                    "SELECT split_part(query, chr(10), 2) FROM pg_stat_activity"
+                    " WHERE pid = pg_backend_pid() --",
+                )
+            )
+
+    said_by(embedded, act)
+    assert heard == [ROUTE, ROUTE]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT '/*'",
+        "SELECT 'it''s /*'",
+        r"SELECT E'\'/*', '/*'",
+        'SELECT 1 AS "/*"',
+        "SELECT $$/*$$",
+        "SELECT $of$/*$$/*$of$",
+        "SELECT 1 -- /*",
+        b"SELECT '/*'",
+    ],
+)
+def test_what_only_looks_like_a_comment_is_none(
+    embedded: EmbeddedPostgres, statement: str | bytes
+) -> None:
+    """In strings of every kind, names, and comments of the other kind."""
+    queries: list[bytes] = []
+
+    def act(conn: connection) -> None:
+        cur = conn.cursor()
+        cur.execute(statement)
+        queries.append(cur.query or b"")
+
+    said_by(embedded, act)
+    assert queries[0].endswith(ROUTE.encode())
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT 1 /*mine*/",
+        "/* mine */ SELECT '/*'",
+        "SELECT 'a', $$b$$ /*mine*/, \"one\" FROM (SELECT 1 AS one) x",
+        "SELECT 1 /*+ a hint */",
+    ],
+)
+def test_a_statement_with_a_comment_is_left_alone(
+    embedded: EmbeddedPostgres, statement: str
+) -> None:
     """Somebody else has told already."""
-    said = said_by(embedded, lambda conn: ask(conn, "SELECT 1 /*mine*/"))
-    assert said == ["SELECT 1 /*mine*/"]
+    said = said_by(embedded, lambda conn: ask(conn, statement))
+    assert said == [statement]
+
+
+def test_the_rule_of_a_framework_is_told(embedded: EmbeddedPostgres) -> None:
+    """Rather than the path, where it is known by then."""
+
+    def act(conn: Any) -> None:  # noqa: ANN401 - one of the pool's
+        conn.hold.route = "GET /order/<number>"
+        ask(conn, "SELECT 1")
+
+    (said,) = said_by(embedded, act)
+    assert said == "SELECT 1 /*route='GET%20%2Forder%2F%3Cnumber%3E'*/"
 
 
 def test_what_is_of_no_request_says_nothing(embedded: EmbeddedPostgres) -> None:

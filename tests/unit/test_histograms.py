@@ -1,5 +1,7 @@
 """Durations in buckets, and which route a request is of."""
 
+import base64
+import random
 import sys
 import threading
 from typing import Any
@@ -8,9 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pgdbpool.demo import app as demo
 from pgdbpool.endpoint.entry import Hold
 from pgdbpool.endpoint.stack import DEEPEST, NO_STACK, lines_of, place_of, stack_of
-from pgdbpool.histograms import BOUNDS, MOST_REQUESTS, Histogram, Routes, route_of
+from pgdbpool.histograms import (
+    BOUNDS,
+    MOST_REQUESTS,
+    Histogram,
+    Routes,
+    route_in,
+    route_of,
+    rule_of,
+)
 
 
 def hold_of(request: str | None, waited: float = 0.0) -> Hold:
@@ -33,8 +44,10 @@ def hold_of(request: str | None, waited: float = 0.0) -> Hold:
         ("GET /blob/deadbeefdeadbeef", "GET /blob/*"),
         ("GET /cafe", "GET /cafe"),
         ("GET /reset?token=s3cret", "GET /reset"),
-        ("GET /" + "x" * 41, "GET /*"),
-        ("GET /" + "x" * 40, "GET /" + "x" * 40),
+        ("GET /" + "x" * 25, "GET /*"),
+        ("GET /" + "x" * 24, "GET /" + "x" * 24),
+        ("GET /2024-05-17/1.5", "GET /*/*"),
+        ("report/17", "report/*"),
     ],
 )
 def test_what_differs_between_requests_of_a_route_is_left_out(
@@ -42,6 +55,70 @@ def test_what_differs_between_requests_of_a_route_is_left_out(
 ) -> None:
     """Numbers, identifiers, tokens."""
     assert route_of(request_line) == route
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "c4k3xn-5d1f6a0b9c8e7d2f3a4b5c6d7e8f9a0b",  # Django's password reset
+        "MTIzNDU2Nzg5",
+        "AKIAIOSFODNN7EXAMPLE",
+        "sk_live_4eC39HqLyjWDarjtT1zdp7dc",
+        "dQw4w9WgXcQ",
+        "a1b2c3d4",
+        "QwErTyUiOpAsDfGh",  # no digit
+        "QWERTYuiopASDFGHjklz",
+        "ann@example.org",
+        "cart;jsessionid=ABCDEF",
+        "+491701234567",
+        "M%C3%BCller",
+        "cGFzc3dvcmQ=",
+        "correct-horse-battery-staple",
+    ],
+)
+def test_what_can_be_a_secret_is_no_part_of_a_route(secret: str) -> None:
+    """Wherever it stands in the path, also in a rule of a framework's."""
+    assert route_of(f"GET /reset/{secret}") == "GET /reset/*"
+    assert route_of(f"GET /reset/{secret}/done") == "GET /reset/*/done"
+    assert rule_of(f"POST /bot/{secret}/<int:item>") == "POST /bot/*/<int:item>"
+
+
+@pytest.mark.parametrize("size", [16, 24, 29, 32])
+def test_no_random_token_is_a_route(size: int) -> None:
+    """As `secrets` makes them: of the shortest, one in a thousand may be like words."""
+    numbers = random.Random(size)
+    tokens = [
+        base64.urlsafe_b64encode(numbers.randbytes(size)).rstrip(b"=").decode()
+        for _ in range(5000)
+    ]
+    told = [token for token in tokens if route_of(f"GET /{token}") != "GET /*"]
+    assert len(told) <= (5 if size == 16 else 0), told
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "password-reset-confirm",
+        "internationalization",
+        "getUserProfile",
+        "getURL",
+        "oauth2",
+        "sign_in",
+        "index.html",
+        "v1beta2",
+        "page100x",
+        "REPORTS",
+    ],
+)
+def test_words_are_part_of_a_route(words: str) -> None:
+    """Else all routes were one."""
+    assert route_of(f"GET /{words}/list") == f"GET /{words}/list"
+
+
+def test_what_stands_for_something_in_a_rule_stays() -> None:
+    """However long it is, and with whatever expression."""
+    rule = "GET /item/<re('[0-9]+'):the_number_of_the_item>/<name>.html"
+    assert rule_of(rule) == rule
 
 
 @given(st.floats(0.0, 100.0))
@@ -70,6 +147,15 @@ def test_many_requests_of_few_routes_are_found_again() -> None:
     assert len(routes._known) <= MOST_REQUESTS
 
 
+def test_the_rule_of_a_framework_goes_before_the_path() -> None:
+    """And is told as it is; whose hold is for nothing has no route."""
+    hold = hold_of("GET /reset/c4k3xn-5d1f6a0b9c8e7d2f")
+    assert route_in(hold) == "GET /reset/*"
+    hold.route = "GET /reset/<string(length=32):token_of_the_mail>"
+    assert route_in(hold) == hold.route
+    assert route_in(hold_of(None)) is None
+
+
 def test_two_places_in_one_function_are_two_routes() -> None:
     """A line tells more than a function."""
     routes = Routes()
@@ -94,11 +180,11 @@ def test_a_stack_begins_with_who_acquired_and_is_bounded() -> None:
     def inside() -> Any:  # noqa: ANN401 - a stack
         return stack_of(sys._getframe(0), deep.__code__)
 
-    codes, instructions = deep(3 * DEEPEST, inside)
+    stack = deep(3 * DEEPEST, inside)
 
-    assert codes == (deep.__code__,) * DEEPEST
-    assert len(instructions) == DEEPEST
-    source = lines_of((codes[:1], instructions[:1]))[1].strip()
+    assert stack[::2] == (deep.__code__,) * DEEPEST
+    assert len(stack) == 2 * DEEPEST
+    source = lines_of(stack[:2])[1].strip()
     assert source.startswith("return deep(levels - 1, act)")
 
 
@@ -113,10 +199,10 @@ def test_the_stack_of_a_thread_that_has_few_callers_is_all_of_it() -> None:
     thread.start()
     thread.join()
 
-    ((codes, instructions),) = found
-    assert codes[0] is target.__code__
-    assert codes[-1].co_name == "_bootstrap"
-    assert len(instructions) == len(codes) < DEEPEST
+    (stack,) = found
+    assert stack[0] is target.__code__
+    assert stack[-2].co_name == "_bootstrap"
+    assert len(stack) < 2 * DEEPEST
 
 
 def test_code_that_nobody_called_has_no_stack() -> None:
@@ -126,4 +212,10 @@ def test_code_that_nobody_called_has_no_stack() -> None:
 
 def test_what_stands_inside_the_package_is_not_told() -> None:
     """Only who used it."""
-    assert lines_of(((place_of.__code__,), (0,))) == []
+    assert lines_of((place_of.__code__, 0)) == []
+
+
+def test_the_demo_is_told_as_any_application_is() -> None:
+    """It stands inside the package, but what it does is its own."""
+    (told, _) = lines_of((demo.shop.__code__, 0))
+    assert told.endswith("in shop")

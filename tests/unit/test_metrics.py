@@ -1,17 +1,22 @@
 """What metrics take and refuse, and what they need, without a server."""
 
+import dataclasses
 import gc
-import json
-import re
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import pytest
+from opentelemetry.metrics import NoOpMeterProvider
 from prometheus_client import CollectorRegistry, generate_latest
 
 from pgdbpool import ConnectionPool, SettingsError
+from pgdbpool.endpoint.standing import Role
+from pgdbpool.metrics import figures
+from pgdbpool.metrics import prometheus as exporter
 from pgdbpool.metrics import tally as tallies
 from pgdbpool.metrics.figures import METRICS
 from pgdbpool.metrics.opentelemetry import OpenTelemetryMetrics
@@ -19,7 +24,6 @@ from pgdbpool.metrics.prometheus import PrometheusMetrics
 from pgdbpool.metrics.tally import Tally
 from tests.documentation import ROOT, table
 
-DASHBOARD = ROOT / "examples" / "grafana" / "pgdbpool.json"
 LIBRARIES = {
     "prometheus": ("prometheus_client", "prometheus-client", "prometheus"),
     "opentelemetry": ("opentelemetry", "opentelemetry-api", "otel"),
@@ -37,7 +41,12 @@ def with_prometheus(*pools: object, **given: Any) -> PrometheusMetrics:  # noqa:
     return PrometheusMetrics(*pools, **{"registry": CollectorRegistry(), **given})
 
 
-@pytest.fixture(params=[with_prometheus, OpenTelemetryMetrics])
+def with_opentelemetry(*pools: Any) -> OpenTelemetryMetrics:  # noqa: ANN401 - whatever is tried
+    """Return metrics of a meter provider of their own."""
+    return OpenTelemetryMetrics(*pools, meter_provider=NoOpMeterProvider())
+
+
+@pytest.fixture(params=[with_prometheus, with_opentelemetry])
 def make(request: pytest.FixtureRequest) -> Make:
     """Give what makes metrics, of the one kind and of the other."""
     made: Make = request.param
@@ -138,6 +147,22 @@ def test_a_registry_has_the_metrics_once() -> None:
     assert 'other_waiting{pool="c"} 0.0' in generate_latest(registry).decode()
 
 
+def test_metrics_that_could_not_be_made_leave_nothing_behind() -> None:
+    """No observer on the pool, for which each acquire would pay; no figures."""
+    registry, pool = CollectorRegistry(), make_pool("a")
+    metrics = PrometheusMetrics(make_pool("b"), registry=registry)
+    with pytest.raises(ValueError, match="Duplicated timeseries"):
+        PrometheusMetrics(pool, registry=registry)
+    assert pool.observers == ()
+    with pytest.raises(SettingsError, match="measures nothing"):
+        PrometheusMetrics(
+            make_pool("c", observe=False), registry=registry, namespace="other"
+        )
+    PrometheusMetrics(pool, registry=registry, namespace="other")
+    assert 'other_waiting{pool="a"} 0.0' in scraped(registry)
+    assert metrics.registry is registry
+
+
 @pytest.mark.parametrize("seconds", [-1, float("nan"), "1", None])
 def test_spans_begin_at_a_number_of_seconds(seconds: object) -> None:
     """Zero or more."""
@@ -150,6 +175,85 @@ def test_the_directory_must_be_set_in_time(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/nowhere")
     with pytest.raises(SettingsError, match="was set after prometheus_client"):
         with_prometheus()
+
+
+@pytest.mark.parametrize("directory", ["", "/nowhere"])
+def test_the_directory_must_be_there(directory: str) -> None:
+    """prometheus_client takes an empty variable for one that is set."""
+    program = "from pgdbpool.metrics.prometheus import PrometheusMetrics as M; M()"
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": directory},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert ended.stderr.splitlines()[-1] == (
+        "pgdbpool.errors.SettingsError: PROMETHEUS_MULTIPROC_DIR names no directory"
+    )
+
+
+def test_an_empty_variable_is_not_set_too_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Empty is as good as not set."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
+    with_prometheus(make_pool("a"))
+
+
+def test_a_scrape_of_one_process_among_several_is_warned_of_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server tells that there are others (PEP 3333, "environ Variables")."""
+    monkeypatch.setattr(exporter, "_has_warned", False)
+    app = with_prometheus(make_pool("a")).app()
+    told = []
+    for is_one_of_many in (False, True, True):
+        environ: dict[str, Any] = {}
+        setup_testing_defaults(environ)
+        environ["wsgi.multiprocess"] = is_one_of_many
+        assert list(app(environ, lambda *_: None))  # type: ignore[arg-type, return-value, unused-ignore]
+        told.append([record.getMessage() for record in caplog.records])
+    assert told[0] == []
+    assert told[1] == told[2]
+    (message,) = told[2]
+    assert "set PROMETHEUS_MULTIPROC_DIR" in message
+
+
+def test_what_a_pool_counts_is_told_by_its_own_name() -> None:
+    """No figure stands for another."""
+    names = {
+        figures.MAX_CONNECTIONS: "pool_max",
+        figures.MIN_CONNECTIONS: "pool_min",
+        figures.WAITING: "requests_waiting",
+        figures.ACQUIRES: "requests_num",
+        figures.QUEUED: "requests_queued",
+        figures.BAD_RETURNS: "returns_bad",
+        figures.LOST: "connections_lost",
+    }
+    state = make_pool("a").snapshot()
+    counts = {name: number for number, name in enumerate(state.counts, 1)}
+    state = dataclasses.replace(state, counts=counts, is_open=True)
+    told = {metric: value for metric, _, value in figures._of_pool(state)}
+    assert told == {metric: counts[name] for metric, name in names.items()}
+
+
+def test_what_a_server_is_like_is_told_by_its_own_name() -> None:
+    """How far it is behind is not how long it takes to answer."""
+    state = dataclasses.replace(
+        make_pool("a").snapshot().endpoints[0],
+        role=Role.STANDBY,
+        lag=7.0,
+        round_trip=0.25,
+    )
+    labels = ("a", state.name)
+    told = {
+        (metric, had): value for metric, had, value in figures._of_endpoint("a", state)
+    }
+    assert told[figures.LAG, labels] == 7.0
+    assert told[figures.ROUND_TRIP, labels] == 0.25
+    assert told[figures.ROLE, (*labels, "standby")] == 1
 
 
 def test_endpoints_without_end_have_series_with_an_end(
@@ -230,65 +334,3 @@ def test_every_metric_is_told_with_its_labels() -> None:
         f"pgdbpool_{metric.name}{'_total' * (metric.kind == 'counter')}": metric.labels
         for metric in METRICS
     }
-
-
-# The dashboard.
-
-
-def expressions() -> list[str]:
-    """Return all that the dashboard asks of Prometheus."""
-    dashboard = json.loads(DASHBOARD.read_text(encoding="utf-8"))
-    asked = [
-        v["definition"] for v in dashboard["templating"]["list"] if "query" in v["type"]
-    ]
-    for panel in dashboard["panels"]:
-        asked += [target["expr"] for target in panel["targets"]]
-    return asked
-
-
-def samples() -> dict[str, set[str]]:
-    """Return the names of all series with their labels."""
-    found: dict[str, set[str]] = {}
-    for metric in METRICS:
-        name, labels = f"pgdbpool_{metric.name}", set(metric.labels)
-        if metric.kind == "histogram":
-            found |= {f"{name}_sum": labels, f"{name}_count": labels}
-            found[f"{name}_bucket"] = labels | {"le"}
-        else:
-            found[name + ("_total" if metric.kind == "counter" else "")] = labels
-    return found
-
-
-@pytest.mark.parametrize("expression", expressions())
-def test_what_the_dashboard_asks_for_is_there(expression: str) -> None:
-    """Each series, with the labels it is selected and grouped by."""
-    known = samples()
-    named = re.findall(r"pgdbpool_\w+", expression)
-    assert named
-    assert set(named) <= known.keys()
-    labels = set(re.findall(r"(\w+)(?:=~|=|!=)\"", expression))
-    for group in re.findall(r"by \(([^)]*)\)", expression):
-        labels |= set(group.split(", "))
-    for name in named:
-        assert labels <= known[name], name
-
-
-def test_the_dashboard_shows_every_metric() -> None:
-    """At least once, and each panel can be told from the others."""
-    text = " ".join(expressions())
-    missing = [
-        metric.name for metric in METRICS if f"pgdbpool_{metric.name}" not in text
-    ]
-    assert missing == []
-    panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
-    assert len({panel["id"] for panel in panels}) == len(panels)
-    assert len({panel["title"] for panel in panels}) == len(panels)
-
-
-def test_what_a_panel_calls_its_lines_by_is_in_them() -> None:
-    """A legend names labels that the expression leaves."""
-    for panel in json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]:
-        for target in panel["targets"]:
-            legend = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
-            groups = re.findall(r"by \(([^)]*)\)", target["expr"])
-            assert legend <= set(groups[0].split(", ")), panel["title"]

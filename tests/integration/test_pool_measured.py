@@ -1,0 +1,141 @@
+"""How long connects take, the failed ones too, and that times are added up."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg2
+import pytest
+
+from pgdbpool import ConnectionPool, EndpointDown, greenlets
+from pgdbpool.demo.postgres import HOST, free_port
+from pgdbpool.endpoint.endpoint import Endpoint
+from pgdbpool.endpoint.entry import Hold
+from pgdbpool.errors import PoolError
+from tests.asking import held
+from tests.soundness import assert_at_rest
+from tests.waiting import until
+
+SLOW = 0.05
+LONG_AGO = 1000.0
+
+
+class Connects:
+    """An observer that keeps what it is told of connects."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[float, BaseException | None]] = []
+
+    def acquired(self, hold: Hold, waited: float, error: PoolError | None) -> None:
+        """Let it pass."""
+
+    def released(self, hold: Hold, held: float) -> None:
+        """Let it pass."""
+
+    def connected(
+        self, _endpoint: Endpoint, seconds: float, error: BaseException | None
+    ) -> None:
+        """Keep it."""
+        self.told.append((seconds, error))
+
+
+def observed(dsn: str, **given: Any) -> tuple[ConnectionPool, Connects]:  # noqa: ANN401 - settings
+    """Return a pool with an observer."""
+    pool, connects = ConnectionPool(dsn, observe=True, **given), Connects()
+    pool.observers += (connects,)
+    return pool, connects
+
+
+def test_a_connect_takes_as_long_as_all_of_it(dsn: str) -> None:
+    """What the hook does is part of it; the times are added up."""
+    pool, connects = observed(dsn, configure=lambda _: time.sleep(SLOW))
+    with pool:
+        held(pool)
+        until(lambda: connects.told)
+        measured = pool.snapshot().connects
+    ((seconds, error),) = connects.told
+    assert error is None
+    assert seconds >= SLOW
+    assert measured is not None
+    assert measured.total == seconds
+    assert sum(measured.counts) == 1
+
+
+@pytest.mark.parametrize("threaded", [True, False])
+def test_a_connect_that_fails_takes_time_too(dsn: str, *, threaded: bool) -> None:
+    """All that was spent on it; but it is none of those that were made."""
+
+    def fail(_: object) -> None:
+        time.sleep(SLOW)
+        raise psycopg2.OperationalError("not this one")
+
+    pool, connects = observed(dsn, configure=fail, grace=0.0, threaded=threaded)
+    with pool:
+        with pytest.raises(EndpointDown):
+            pool.getconn(5.0)
+        until(lambda: connects.told)
+        measured = pool.snapshot().connects
+    seconds, error = connects.told[0]
+    assert "not this one" in str(error)
+    assert seconds >= SLOW
+    assert measured is not None
+    assert sum(measured.counts) == 0
+
+
+def test_a_connect_that_fails_begins_when_it_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And not when it was planned, as one that succeeds does not."""
+    start = greenlets.start
+
+    def late(function: Callable[..., object], *args: Any) -> None:  # noqa: ANN401 - as given
+        if function == pool._connect:
+            args[0].since -= LONG_AGO
+        start(function, *args)
+
+    pool, connects = observed(f"host={HOST} port={free_port()}", grace=0.0)
+    monkeypatch.setattr(greenlets, "start", late)
+    with pool, pytest.raises(EndpointDown):
+        pool.getconn(5.0)
+    until(lambda: connects.told)
+    seconds, error = connects.told[0]
+    assert isinstance(error, psycopg2.OperationalError)
+    assert 0.0 < seconds < LONG_AGO
+
+
+def test_a_connect_that_no_thread_was_to_be_had_for_took_no_time(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told as failed all the same."""
+    pool, connects = observed(dsn, grace=0.0)
+    start = greenlets.start
+
+    def refusing(function: Callable[..., object], *args: object) -> None:
+        if function == pool._connect:
+            raise RuntimeError("can't start new thread")
+        start(function, *args)
+
+    monkeypatch.setattr(greenlets, "start", refusing)
+    with pool, pytest.raises(EndpointDown):
+        pool.getconn(0.5)
+    seconds, error = connects.told[0]
+    assert isinstance(error, RuntimeError)
+    assert seconds == 0.0
+
+
+def test_an_observer_that_is_interrupted_costs_no_place(dsn: str) -> None:
+    """Whoever asked has no connection then, and so it is not held."""
+
+    class Interrupted(Connects):
+        def acquired(self, *_: object) -> None:
+            raise KeyboardInterrupt
+
+    with ConnectionPool(dsn, max_size=1, observe=True) as pool:
+        pool.observers += (Interrupted(),)
+        with pytest.raises(KeyboardInterrupt) as raised:
+            pool.getconn()
+        assert pool.holders() == [], "not only when the collector comes"
+        assert raised.tb is not None  # which would have kept it
+        pool.observers = ()
+        held(pool)
+        assert_at_rest(pool)
