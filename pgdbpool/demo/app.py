@@ -11,6 +11,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from prometheus_client import CollectorRegistry
 from werkzeug.exceptions import BadRequest, HTTPException, NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.routing import Map, Rule
@@ -112,21 +113,15 @@ def make_application() -> WSGIApplication:
     )
     read_methods = READ_METHODS if pool.endpoints[1:] else ()
     wrapped = PoolMiddleware(shop, pool, read_methods=read_methods)
-    _metrics().add(pool)
+    metrics = PrometheusMetrics(pool, registry=CollectorRegistry())
     health = HealthApp(pool)
     beside: dict[str, WSGIApplication] = {
         STATUS: StatusApp(pool, actions=_actions(pool)),
         "/livez": health,
         "/readyz": health,
-        "/metrics": _metrics().app(),
+        "/metrics": metrics.app(),
     }
     return DispatcherMiddleware(tell_unknown_outcome(wrapped), beside)
-
-
-@functools.cache
-def _metrics() -> PrometheusMetrics:
-    """Return those of the process: its registry takes them once."""
-    return PrometheusMetrics()
 
 
 def _actions(pool: ConnectionPool) -> dict[str, Callable[[], object]]:
