@@ -69,6 +69,13 @@ class Looking(Caring):
         return not self._roster.is_open
 
     @property
+    def tells_routes(self) -> bool:
+        """Whether somebody is told of which route a request is."""
+        given = self.settings
+        is_observed = given.observe or given.leak_warn_after is not None
+        return is_observed or given.sql_comments
+
+    @property
     def observers(self) -> tuple[Observer, ...]:
         """Who is told of each acquire, release and connect; add to it with ``+=``.
 

@@ -106,8 +106,8 @@ class Holder:
             raise
         self._hold = conn.hold
         self.conn = conn
-        if conn.hold is not None and (route := route_of(self.environ)):
-            conn.hold.route = route
+        if self.rules.tells_routes:
+            self._tell_route(conn.hold)
         if self.is_streaming:
             self.stream()
         self.has_held = True
@@ -120,6 +120,12 @@ class Holder:
             self.give_back()
             self.refuse_if_over()
         return conn
+
+    def _tell_route(self, hold: Hold | None) -> None:
+        """Have the hold go by the rule of a framework, if there is one."""
+        route = route_of(self.environ)
+        if hold is not None and route is not None:
+            hold.route = route
 
     def _from_pool(self) -> PooledConnection:
         pool, place = self.rules.pool, _place_in_app()

@@ -106,6 +106,7 @@ class PoolMiddleware:
         self.eager = eager
         self._rules = Rules(
             pool=pool,
+            tells_routes=pool.tells_routes,
             is_automatic=transaction == "request",
             commit_veto=commit_veto,
             refusal=Refusal.after(math.ceil(retry_after)),

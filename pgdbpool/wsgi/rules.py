@@ -34,6 +34,7 @@ class Rules:
 
     Attributes:
         pool: where connections come from.
+        tells_routes: it matters which route a request is of.
         is_automatic: the request is the transaction.
         commit_veto: may decide against a commit; None if nobody does.
         refusal: the 503.
@@ -46,6 +47,7 @@ class Rules:
     """
 
     pool: ConnectionPool
+    tells_routes: bool
     is_automatic: bool
     commit_veto: CommitVeto | None
     refusal: Refusal

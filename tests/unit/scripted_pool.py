@@ -120,7 +120,10 @@ class ScriptedPool:
         commit_error: what the next COMMIT raises; ``"unknown"`` and ``"lost"``
             behave as the pool's own does then.
         on_acquire, on_commit, on_release: called at those moments.
+        tells_routes: it is told of which route a request is.
     """
+
+    tells_routes = False
 
     def __init__(self, *, autocommit: bool = False) -> None:
         self.log: list[str] = []

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from pgdbpool import ConnectionPool
 from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Hold
 from pgdbpool.endpoint.need import Need
@@ -187,3 +188,20 @@ def test_so_many_who_wait_are_told_and_all_are_counted(number: int) -> None:
     assert seen.counts["requests_waiting"] == number
     told = [waiting.request for waiting in seen.waiting]
     assert told == [hold.request for hold in holds[:MOST_WAITING]]
+
+
+@pytest.mark.parametrize(
+    ("settings", "tells"),
+    [
+        ({}, False),
+        ({"leak_warn_after": 1.0}, True),
+        ({"observe": True}, True),
+        ({"sql_comments": True}, True),
+    ],
+)
+def test_routes_are_asked_for_where_somebody_is_told(
+    settings: dict[str, object], *, tells: bool
+) -> None:
+    """Of a histogram, a warning, or a comment."""
+    pool = ConnectionPool("", open=False, **settings)
+    assert pool.tells_routes is tells

@@ -133,6 +133,28 @@ def test_the_pool_is_told_what_acquires_and_where(pool: ScriptedPool) -> None:
     assert pool.callers == ["my_handler"]
 
 
+def test_nobody_asks_for_a_route_that_nobody_is_told(pool: ScriptedPool) -> None:
+    """It would take microseconds of each request, of Django's ten."""
+    asked = []
+
+    class Route:
+        @property
+        def rule(self) -> str:
+            asked.append("rule")
+            return "/item/<name>"
+
+    def app(environ: Environ, start: Start) -> list[bytes]:
+        environ["bottle.route"] = Route()
+        environ["pgdbpool.conn"].cursor()
+        start(OK, TEXT)
+        return []
+
+    for tells_routes in (False, True):
+        pool.tells_routes = tells_routes
+        run(PoolMiddleware(app, pool), pool)
+        assert bool(asked) is tells_routes
+
+
 def test_where_the_application_is_mounted_is_told_as_well(pool: ScriptedPool) -> None:
     """Two of them may have the same paths."""
 
