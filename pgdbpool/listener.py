@@ -6,11 +6,12 @@ say so. What is served here answers still: it competes for the processor only.
 
 import contextlib
 import logging
+import selectors
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
-from socketserver import BaseServer
 from typing import Any, Final
 
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
@@ -26,8 +27,9 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 PATIENCE: Final = 5.0
 # So many are answered at once; others are hung up on.
 MOST_CLIENTS: Final = 64
-# How often the thread that listens looks whether it is to end, seconds.
-PERIOD: Final = 0.5
+# How long it waits where nobody can be let in, and for its thread to end, seconds.
+PAUSE: Final = 0.1
+END_WITHIN: Final = 1.0
 LARGEST_PORT: Final = 65535
 
 
@@ -47,7 +49,7 @@ class Listener:
         port: where it listens.
 
     Raises:
-        SettingsError: the port or the address is none.
+        SettingsError: the port is none, or there is no host.
         OSError: it cannot listen there; the message says where and why.
     """
 
@@ -56,21 +58,30 @@ class Listener:
             raise SettingsError(f"port: must be a whole number, not {port!r}")
         if not 0 <= port <= LARGEST_PORT:
             raise SettingsError(f"port: must be 0 to {LARGEST_PORT}, not {port}")
+        if not host or not isinstance(host, str):
+            raise SettingsError(f"host: must be an address or a name, not {host!r}")
         self._app = app
         self._host = host
         self._server: _Server | None = None
         self.port = port
-        self.begin()
         _listeners.append(self)
+        try:
+            self.begin()
+        except BaseException:
+            _listeners.remove(self)
+            raise
 
     def begin(self) -> None:
         """Serve, unless it does already. Raises what the class does."""
         if self._server is not None:
             return
         with self._listening() as sock:
-            server = _Server(self._host, self.port, self._app, sock)
-            greenlets.start(server.serve_forever)
-        self._server = server
+            server = self._server = _Server(self._host, self.port, self._app, sock)
+        try:
+            greenlets.start(server.serve)
+        except BaseException:
+            self._forget()
+            raise
         self.port = server.port
 
     def _listening(self) -> socket.socket:
@@ -82,20 +93,22 @@ class Listener:
                 reuse_port=hasattr(socket, "SO_REUSEPORT"),
             )
         except OSError as error:
-            reason = error.strerror or error
-            raise type(error)(
-                error.errno, f"cannot listen at {self._host}:{self.port}: {reason}"
-            ) from None
+            # Python adds the address to what the system says.
+            reason = (error.strerror or str(error)).partition(" (while ")[0]
+            text = f"cannot listen at {self._host}:{self.port}: {reason}"
+            raise type(error)(error.errno, text) from None
 
     def rest(self) -> None:
-        """Serve no more, until `begin`. Blocks for half a second at most."""
-        server, self._server = self._server, None
+        """Serve no more, until `begin`; who has come is let in. Blocks for a moment."""
+        server = self._server
         if server is not None:
-            server.shutdown()
-            server.server_close()
+            server.end()
+            # Now: a child that was forked meanwhile had to know what to close.
+            if self._server is server:
+                self._server = None
 
     def close(self) -> None:
-        """Serve no more, for good. Blocks for half a second at most."""
+        """Serve no more, for good; who has come is let in. Blocks for a moment."""
         self.rest()
         with contextlib.suppress(ValueError):  # it was closed before
             _listeners.remove(self)
@@ -106,36 +119,69 @@ class Listener:
 
     def _forget(self) -> None:
         """Leave the port to the parent: a forked child has none of its threads."""
-        if self._server is not None:
-            self._server.socket.close()
-            self._server = None
+        server, self._server = self._server, None
+        if server is not None:
+            server.let_go()
 
 
 class _Handler(WSGIRequestHandler):
-    """Answers one request, and writes to our log alone."""
+    """Answers one request."""
 
     # One request a connection: idle ones would keep others out.
     protocol_version = "HTTP/1.0"
     timeout = PATIENCE
 
-    def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 - as it is there
-        level = logging.ERROR if type == "error" else logging.DEBUG
-        logger.log(level, message.rstrip(), *args)
+    def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002, ARG002 - as it is there
+        # Also what clients do wrong: whoever can reach the port could fill the log.
+        logger.debug(message.rstrip(), *args)
 
 
 class _Server(ThreadedWSGIServer):
-    """Answers `MOST_CLIENTS` at once."""
+    """Answers `MOST_CLIENTS` at once, from `serve` to `end`."""
+
+    timeout = 0  # seconds: where nobody has come there is nobody to wait for
 
     def __init__(
         self, host: str, port: int, app: Application, sock: socket.socket
     ) -> None:
         self._places = threading.BoundedSemaphore(MOST_CLIENTS)
+        self._has_ended = threading.Event()
+        self._bell, self._button = socket.socketpair()
         # With a copy of the socket; else it would print what is wrong, and exit.
         super().__init__(host, port, app, _Handler, fd=sock.fileno())
 
-    def serve_forever(self, poll_interval: float = PERIOD) -> None:
-        # Werkzeug's would close the socket too: nobody would know when it has.
-        BaseServer.serve_forever(self, poll_interval)
+    def serve(self) -> None:
+        """Answer until the end, and whoever has come by then."""
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self.socket, selectors.EVENT_READ)
+                bell = selector.register(self._bell, selectors.EVENT_READ)
+                while all(key is not bell for key, _ in selector.select()):
+                    self.handle_request()
+            for _ in range(MOST_CLIENTS):
+                self.handle_request()
+        finally:
+            self._has_ended.set()
+
+    def end(self) -> None:
+        """Have the thread end that serves, and wait for that. Any thread may."""
+        with contextlib.suppress(OSError):  # another has done it
+            self._button.send(b"!")
+        self._has_ended.wait(END_WITHIN)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Close all that it listens to."""
+        self.server_close()
+        self._bell.close()
+        self._button.close()
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().get_request()
+        except OSError:  # there are no more descriptors, it may be
+            time.sleep(PAUSE)
+            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as it is there
         if not self._places.acquire(blocking=False):
@@ -156,25 +202,32 @@ class _Server(ThreadedWSGIServer):
     def handle_error(self, _: object, client_address: object) -> None:
         logger.debug("no answer to %s", client_address, exc_info=sys.exc_info())
 
+    def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002, ARG002 - as above
+        logger.error(message.rstrip(), *args)  # of the application
+
 
 # In the order in which they were made; those that were closed are gone.
 _listeners: list[Listener] = []
 
 
 def begin_all() -> None:
-    """Have all serve in this process."""
-    for listener in _listeners:
-        listener.begin()
+    """Have all serve in this process; say of which that cannot be."""
+    for listener in tuple(_listeners):
+        try:
+            listener.begin()
+        except (OSError, RuntimeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            logger.error("%r does not serve: %s", listener, reason)  # noqa: TRY400 - it says why
 
 
 def rest_all() -> None:
-    """Have none serve in this process. Blocks for half a second for each at most."""
-    for listener in _listeners:
+    """Have none serve in this process. Blocks for a moment."""
+    for listener in tuple(_listeners):
         listener.rest()
 
 
 def _forget_all() -> None:
-    for listener in _listeners:
+    for listener in tuple(_listeners):
         listener._forget()  # noqa: SLF001 - its own
 
 

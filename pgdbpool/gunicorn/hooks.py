@@ -120,7 +120,8 @@ def post_fork(server: Arbiter, worker: Worker) -> None:
 
 @quiet
 def post_worker_init(worker: Worker) -> None:
-    """Warm the worker's pools, and go on if the database is down."""
+    """Let listeners serve, warm the worker's pools, go on if the database is down."""
+    listener.begin_all()
     if _member is None:
         worker.log.warning("pgdbpool: the hook post_fork is missing, see its manual")
         return
@@ -131,7 +132,6 @@ def post_worker_init(worker: Worker) -> None:
     _member.warm(time.monotonic() + seconds)
     if worker.age == 1:
         _member.check()
-    listener.begin_all()
 
 
 @quiet
@@ -141,10 +141,11 @@ def worker_exit(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001 - guni
         # gunicorn calls this one in the arbiter when it finds a worker vanished.
         _service.pipe.tell(gone=_service.token(worker))
         return
+    deadline = time.monotonic() + CLOSE_SECONDS
     listener.rest_all()
     peers.leave()
     if _member is not None:
-        _member.close(time.monotonic() + CLOSE_SECONDS)
+        _member.close(deadline)
 
 
 @quiet

@@ -1,12 +1,15 @@
 """An application on a port of its own."""
 
 import contextlib
+import errno
 import http.client
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
+from socketserver import TCPServer
 from typing import Any
 
 import pytest
@@ -81,8 +84,9 @@ def test_a_port_that_is_taken_is_told_so() -> None:
     """By somebody who does not share it."""
     with socket.create_server((HOST, 0)) as sock:
         port = sock.getsockname()[1]
-        with pytest.raises(OSError, match=f"cannot listen at {HOST}:{port}: "):
+        with pytest.raises(OSError, match=r"Address already in use$") as caught:
             Listener(hello, port)
+        assert f"cannot listen at {HOST}:{port}: " in str(caught.value)
 
 
 def test_two_share_a_port() -> None:
@@ -114,7 +118,75 @@ def test_an_application_that_fails_fails_that_request_alone(
     with serving(fail) as listener:
         for _ in range(2):
             assert get(listener.port)[0] == HTTPStatus.INTERNAL_SERVER_ERROR
-    assert "the application is broken" in caplog.text
+        until(lambda: caplog.text.count("ValueError: the application is broken") == 2)
+    assert {record.name for record in caplog.records} == {"pgdbpool.listener"}
+
+
+def test_a_client_that_talks_nonsense_is_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Else whoever reaches the port could fill the log."""
+    with serving() as listener:
+        with socket.create_connection((HOST, listener.port)) as client:
+            client.sendall(b"\x16\x03\x01 nonsense\r\n\r\n")
+            client.settimeout(10.0)
+            while client.recv(1024):
+                pass
+        assert get(listener.port) == (HTTPStatus.OK, b"hello")
+    assert [record for record in caplog.records if record.levelname != "DEBUG"] == []
+
+
+def test_who_has_come_before_the_end_is_answered() -> None:
+    """Though it was not let in yet."""
+    with socket.create_server((HOST, 0)) as sock:
+        server = listeners._Server(HOST, 0, hello, sock)
+    with contextlib.closing(http.client.HTTPConnection(HOST, server.port)) as client:
+        client.request("GET", "/")
+        server._button.send(b"!")
+        server.serve()
+        assert client.getresponse().read() == b"hello"
+    server.end()
+
+
+def test_where_nobody_can_be_let_in_it_waits_a_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would try again at once, for ever, where there are no more descriptors."""
+    tries: list[float] = []
+
+    def refuse(_: TCPServer) -> None:
+        tries.append(time.monotonic())
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(TCPServer, "get_request", refuse)
+    with (
+        serving() as listener,
+        socket.create_connection((HOST, listener.port)) as client,
+    ):
+        until(lambda: len(tries) == 3)
+        monkeypatch.undo()
+        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert b"200" in client.recv(100)
+    assert tries[2] - tries[0] >= 2 * listeners.PAUSE
+
+
+def test_one_that_cannot_begin_keeps_no_other_from_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is said, with the reason."""
+    with serving() as one, serving() as other:
+        listeners.rest_all()
+        with socket.create_server((HOST, one.port)):
+            listeners.begin_all()
+            assert get(other.port) == (HTTPStatus.OK, b"hello")
+        assert f"{one!r} does not serve: cannot listen" in caplog.text
+
+
+@pytest.mark.parametrize("host", ["", None])
+def test_what_is_no_host_is_refused(host: Any) -> None:  # noqa: ANN401 - bad on purpose
+    """An empty one would be every address of the machine."""
+    with pytest.raises(SettingsError, match=r"^host: must be"):
+        Listener(hello, 0, host)
 
 
 def test_clients_that_say_nothing_keep_nobody_out(
