@@ -224,7 +224,7 @@ def forking() -> dict[str, object]:
 
     def slow(*args: Any) -> None:  # noqa: ANN401 - of prometheus_client
         is_writing.set()
-        let_pass(0.05)
+        let_pass(0.02)
         write(*args)
 
     MmapedDict.write_value = slow
@@ -234,7 +234,7 @@ def forking() -> dict[str, object]:
     child = os.fork()
     MmapedDict.write_value = write
     if not child:
-        signal.alarm(10)
+        signal.alarm(60)  # no machine stands still for so long
         hold(pool)
         scrape(metrics)
         sys.exit()

@@ -12,9 +12,12 @@ import pytest
 from tests.scripting import ROOT
 from tests.sharing_app import PROCESSES
 
-pytestmark = pytest.mark.direct("its pools are in other processes")
+pytestmark = [
+    pytest.mark.direct("its pools are in other processes"),
+    pytest.mark.timeout(180),
+]
 
-LATE = 2.0  # seconds; four times as old as figures may be
+LATE = 3.0  # seconds; figures may be half a second old, and the machine is busy
 
 
 def play(scenario: str, dsn: str, directory: Path) -> dict[str, Any]:
@@ -30,7 +33,7 @@ def play(scenario: str, dsn: str, directory: Path) -> dict[str, Any]:
         },
         capture_output=True,
         text=True,
-        timeout=40.0,
+        timeout=150.0,
         check=False,
     )
     assert ended.stderr == ""
