@@ -5,7 +5,12 @@ from typing import Final
 
 DEMO: Final = "demo"
 # Which extra brings what a command may miss: by module, as an import reports it.
-EXTRAS: Final = {"click": "cli", "psutil": DEMO, "rich": "cli"}
+EXTRAS: Final = {
+    "click": "cli",
+    "prometheus_client": DEMO,
+    "psutil": DEMO,
+    "rich": "cli",
+}
 
 
 def main() -> None:

@@ -350,6 +350,7 @@ def test_it_needs_nothing_that_only_the_demo_needs() -> None:
         ("settings", "click", "cli"),
         ("settings", "rich", "cli"),
         ("demo", "psutil", "demo"),
+        ("demo", "prometheus_client", "demo"),
         ("demo", "click", "demo"),
     ],
 )
