@@ -26,7 +26,8 @@ def play(scenario: str, dsn: str, directory: Path) -> dict[str, Any]:
         [sys.executable, "-m", "tests.sharing_app", scenario],
         cwd=ROOT,
         env={
-            **os.environ,
+            # Coverage has locks of its own, which nobody releases in a forked child.
+            **{k: v for k, v in os.environ.items() if not k.startswith("COV")},
             "PYTHONPATH": str(ROOT),
             "APP_DSN": dsn,
             "PROMETHEUS_MULTIPROC_DIR": str(directory),
