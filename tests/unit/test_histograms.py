@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from pgdbpool.demo import app as demo
 from pgdbpool.endpoint.entry import Hold
-from pgdbpool.endpoint.stack import DEEPEST, NO_STACK, lines_of, place_of, stack_of
+from pgdbpool.endpoint.stack import (
+    DEEPEST,
+    NO_STACK,
+    lines_of,
+    outside,
+    place_of,
+    stack_of,
+)
 from pgdbpool.histograms import (
     BOUNDS,
     MOST_REQUESTS,
@@ -186,6 +193,39 @@ def test_a_stack_begins_with_who_acquired_and_is_bounded() -> None:
     assert len(stack) == 2 * DEEPEST
     source = lines_of(stack[:2])[1].strip()
     assert source.startswith("return deep(levels - 1, act)")
+
+
+def test_each_call_of_a_stack_is_told_with_its_line() -> None:
+    """Also the outermost that is remembered."""
+    lines: list[int] = []
+
+    def inside() -> Any:  # noqa: ANN401 - a stack
+        frame = sys._getframe(1)
+        stack = stack_of(frame, frame.f_code)
+        while len(lines) < DEEPEST:
+            lines.append(frame.f_lineno)
+            frame = frame.f_back or frame
+        return stack
+
+    def one() -> Any:  # noqa: ANN401 - as above
+        return inside()
+
+    def two() -> Any:  # noqa: ANN401 - as above
+        return one()
+
+    def three() -> Any:  # noqa: ANN401 - as above
+        return two()
+
+    def four() -> Any:  # noqa: ANN401 - as above
+        return three()
+
+    def five() -> Any:  # noqa: ANN401 - as above
+        return four()
+
+    stack = five()
+
+    assert [line for _, line in outside(stack)] == lines
+    assert len(set(lines)) == DEEPEST
 
 
 def test_the_stack_of_a_thread_that_has_few_callers_is_all_of_it() -> None:

@@ -16,11 +16,11 @@ import pytest
 
 from pgdbpool import listener as listeners
 from pgdbpool.errors import SettingsError
-from pgdbpool.listener import MOST_CLIENTS, Listener
+from pgdbpool.listener import MOST_CLIENTS, PATIENCE, Listener
 from tests.waiting import until
 
 HOST = "127.0.0.1"
-SHORT = 1.0  # seconds; but long enough for a busy machine to fill all places
+SHORT = 2.0  # seconds; but long enough for a busy machine to fill all places
 
 StartResponse = Callable[..., Any]
 
@@ -87,6 +87,7 @@ def test_a_port_that_is_taken_is_told_so() -> None:
         with pytest.raises(OSError, match=r"Address already in use$") as caught:
             Listener(hello, port)
         assert f"cannot listen at {HOST}:{port}: " in str(caught.value)
+    assert port not in [listener.port for listener in listeners._listeners]
 
 
 def test_two_share_a_port() -> None:
@@ -106,7 +107,9 @@ def test_it_rests_and_begins_again() -> None:
             get(listener.port)
         port = listener.port
         listeners.begin_all()
+        server = listener._server
         listeners.begin_all()
+        assert listener._server is server
         assert listener.port == port
         assert get(port) == (HTTPStatus.OK, b"hello")
 
@@ -120,6 +123,17 @@ def test_an_application_that_fails_fails_that_request_alone(
             assert get(listener.port)[0] == HTTPStatus.INTERNAL_SERVER_ERROR
         until(lambda: caplog.text.count("ValueError: the application is broken") == 2)
     assert {record.name for record in caplog.records} == {"pgdbpool.listener"}
+
+
+def test_a_connection_is_for_one_request() -> None:
+    """Idle ones would keep others out."""
+    with (
+        serving() as listener,
+        socket.create_connection((HOST, listener.port), 10.0) as client,
+    ):
+        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = b"".join(iter(lambda: client.recv(1024), b""))
+    assert answer.endswith(b"hello")
 
 
 def test_a_client_that_talks_nonsense_is_no_error(
@@ -193,6 +207,7 @@ def test_clients_that_say_nothing_keep_nobody_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Those that are too many are hung up on; the others in the end."""
+    assert listeners._Handler.timeout == PATIENCE
     monkeypatch.setattr(listeners._Handler, "timeout", SHORT)
     with serving() as listener, contextlib.ExitStack() as stack:
         silent = [
@@ -206,6 +221,9 @@ def test_clients_that_say_nothing_keep_nobody_out(
         ]
         more[-1].settimeout(10.0)
         assert more[-1].recv(1) == b""
+        silent[-1].setblocking(False)
+        with pytest.raises(BlockingIOError):  # it has its time still
+            silent[-1].recv(1)
         silent[0].settimeout(10.0)
         assert silent[0].recv(1) == b""
         until(lambda: answers(listener.port))
