@@ -210,7 +210,10 @@ def _is_heard_out(line: socket.socket, patience: float) -> bool:
     try:
         line.settimeout(patience)
         while line.recv(4096):
-            line.settimeout(max(deadline - monotonic(), 0.001))
+            left = deadline - monotonic()
+            if left <= 0:  # one that always has more would never time out
+                return False
+            line.settimeout(left)
     except TimeoutError:
         return False
     except OSError as error:

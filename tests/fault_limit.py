@@ -53,6 +53,13 @@ SHARED = [
     ),
     Fault(
         SHARING,
+        "if left <= 0:",
+        "if False:",
+        "a server that always has more to say is not listened to for ever",
+        needs_server=True,
+    ),
+    Fault(
+        SHARING,
         "if self._limit.is_owed_since(self._pool) < self._asked_since():",
         "if False:",
         "a release serves who has waited for longest, in whichever pool",
