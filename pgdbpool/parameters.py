@@ -88,6 +88,12 @@ def _factory(key: str, value: object) -> type:
     )
 
 
+def is_part_of_url(host: str) -> bool:
+    """Whether the name of a host is a URL, or what a torn one leaves of it."""
+    # An abstract socket begins with an @, and a path may have one.
+    return "://" in host or ("@" in host and not host.startswith(("@", "/")))
+
+
 def _refuse_torn(setting: str, dsn: str, params: Mapping[str, str]) -> None:
     """Raise SettingsError where a part of a password is taken for something else.
 
@@ -99,8 +105,7 @@ def _refuse_torn(setting: str, dsn: str, params: Mapping[str, str]) -> None:
         params: what libpq made of it.
     """
     hosts, ports = (params.get(key, "").split(",") for key in ("host", "port"))
-    # An abstract socket begins with an @, and a path may have one.
-    has_at = any("@" in host and host[0] not in "@/" for host in hosts)
+    has_at = any(map(is_part_of_url, hosts))
     is_no_number = any(port and not port.isdecimal() for port in ports)
     if has_at or is_no_number or (dsn.startswith(SCHEMES) and _is_torn(dsn)):
         raise SettingsError(

@@ -101,10 +101,16 @@ def pattern_of(name: str | None, service: str | None) -> str:
     """
     if name:
         known = name.encode()[:MOST_OF_NAME].decode(errors="ignore")
-        return f"^{re.escape(known)}" + ("(:|$)" if known == name else "")
+        return f"^{_as_shown(known)}" + ("(:|$)" if known == name else "")
     known = (service or "").encode()[:MOST_OF_SERVICE].decode(errors="ignore")
     more = "" if service and known == service else "[^/]*"
-    return f"^{re.escape(known)}{more}/[^/]+/[0-9]+(:|$)"
+    return f"^{_as_shown(known)}{more}/[^/]+/[0-9]+(:|$)"
+
+
+def _as_shown(name: str) -> str:
+    """Return what matches a name; of letters not ASCII servers show bytes or ``?``."""
+    parts = re.split("[^ -~]+", name)
+    return r"[?\\x0-9a-f]+".join(map(re.escape, parts))
 
 
 def ask(conn: connection, facts: Facts, own: str) -> None:

@@ -70,7 +70,8 @@ LAG = Metric(
 ROUND_TRIP = Metric(
     "endpoint_round_trip_seconds",
     "gauge",
-    "Of the last probe; below zero: not known any more.",
+    "Of the last probe, or of a single server the last ping; below zero: not known any "
+    "more.",
     _ENDPOINT,
     "livemax",
 )

@@ -11,7 +11,7 @@ from typing import Final
 
 from pgdbpool.endpoint.endpoint import endpoint_name
 from pgdbpool.errors import SettingsError
-from pgdbpool.parameters import libpq_params
+from pgdbpool.parameters import is_part_of_url, libpq_params
 from pgdbpool.settings import Settings
 
 Params = dict[str, str]
@@ -80,7 +80,11 @@ def split(params: Mapping[str, str]) -> list[Params]:
     hosts = _listed(params.get("host") or environ.get("PGHOST", ""))
     addresses = _listed(params.get("hostaddr") or environ.get("PGHOSTADDR", ""))
     ports = _listed(params.get("port") or environ.get("PGPORT", ""))
-    _refuse_urls(hosts)
+    if any(map(is_part_of_url, hosts)):  # it would be in the log, with its password
+        raise SettingsError(
+            "conninfo: a host, perhaps PGHOST, is a URL or a part of one; the place of "
+            "a URL is conninfo or DATABASE_URL"
+        )
     number = max(len(hosts), len(addresses), 1)
     if number == 1 and len(ports) <= 1:
         return [dict(params)]
@@ -103,17 +107,6 @@ def split(params: Mapping[str, str]) -> list[Params]:
         | {k: v for k, v in zip(("host", "hostaddr", "port"), one, strict=True) if v}
         for one in each
     ]
-
-
-def _refuse_urls(hosts: Sequence[str]) -> None:
-    """Raise where a host is a URL, which may have a password: hosts are logged."""
-    # An abstract socket begins with an @, and a path may have one.
-    has_at = any("@" in host and not host.startswith(("@", "/")) for host in hosts)
-    if has_at or any("://" in host for host in hosts):
-        raise SettingsError(
-            "conninfo: a host, perhaps PGHOST, is a URL or a part of one; the place of "
-            "a URL is conninfo or DATABASE_URL"
-        )
 
 
 def _listed(text: str) -> list[str]:

@@ -1,10 +1,13 @@
 """Which route a framework has found for a request."""
 
+import logging
 import re
 import sys
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
+
+logger = logging.getLogger(__name__)
 
 # A group of a regular expression without another inside, and its name.
 _GROUP: Final = re.compile(r"\((?:\?P<(\w+)>)?[^()]*\)[*+?]?")
@@ -50,7 +53,9 @@ def _rule_of_django(urls: Any, environ: Mapping[str, Any]) -> str | None:  # noq
             return None
         path = str(environ.get("PATH_INFO", "")).encode("latin-1").decode()
         found = urls.resolve(path or "/").route
-    except Exception:  # noqa: BLE001 - a converter of the user's may raise any
+    except Exception as error:  # noqa: BLE001 - a converter of the user's may raise any
+        # Not what it says, which has the path in it, and so what may be secret.
+        logger.debug("Django tells no rule of a request: %s", type(error).__name__)
         return None
     return plain(found) if isinstance(found, str) else None
 

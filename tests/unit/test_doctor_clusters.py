@@ -215,6 +215,9 @@ def test_a_budget_that_is_too_small_is_an_error() -> None:
         ("s" * 60, None, ["s" * 45 + ":5f0c.3"], ["s" * 29]),
         (None, "shop", ["shop/web1/7", "shop/web1/7:5f0c.3"], ["shops/web1/7", "shop"]),
         (None, "s" * 40, ["s" * 16 + "/web1/7:5f0c.3"], ["s" * 11 + "/web1/7"]),
+        ("кот", None, ["???:5f0c.3", r"\xd0\xba\xd0\xbe\xd1\x82"], ["shop:5f0c.3"]),
+        ("shop-кот", None, ["shop-???:5f0c.3"], ["shop:5f0c.3", "shop-dog"]),
+        (None, "кот", ["???/web1/7:5f0c.3"], ["shop/web1/7:5f0c.3"]),
         (None, None, ["gunicorn/web1/7", "shop/web1/7:5f0c.3"], ["psql", "a/b", ""]),
     ],
 )

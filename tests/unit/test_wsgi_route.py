@@ -1,5 +1,6 @@
 """The rule of a request, as frameworks leave or tell it."""
 
+import logging
 import sys
 import types
 from typing import Any
@@ -71,14 +72,19 @@ def test_django_is_asked_only_while_it_is_at_work(
     assert asked[1:] == ["/"]
 
 
-def test_what_django_does_not_know_is_no_route(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever it raises: the request goes on."""
+def test_what_django_does_not_know_is_no_route(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever it raises: the request goes on; the log has its kind, not the path."""
 
-    def resolve(_: str) -> Matched:
-        raise LookupError("404")
+    def resolve(path: str) -> Matched:
+        raise LookupError(path)
 
+    caplog.set_level(logging.DEBUG, "pgdbpool")
     django(monkeypatch, "shop.urls", resolve)
-    assert route_of({"REQUEST_METHOD": "GET", "PATH_INFO": "/x"}) is None
+    assert route_of({"REQUEST_METHOD": "GET", "PATH_INFO": "/s3cret"}) is None
+    assert "LookupError" in caplog.text
+    assert "s3cret" not in caplog.text
     assert route_of({"REQUEST_METHOD": "GET", "PATH_INFO": "/\xff"}) is None
     django(monkeypatch, "shop.urls", lambda _: Matched(None))
     assert route_of({"REQUEST_METHOD": "GET", "PATH_INFO": "/x"}) is None
