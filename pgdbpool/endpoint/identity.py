@@ -48,21 +48,21 @@ def application_name(params: Mapping[str, str], service: str | None) -> str:
         return given
     suffix = f":{_token}" if _token else ""
     room = LONGEST_NAME - len(suffix)
-    name = plain(given)[:room] if given else _whose(service or _program(), room)
+    name = _plain(given)[:room] if given else _whose(service or _program(), room)
     return name + suffix
 
 
 def _whose(service: str, room: int) -> str:
     """Return ``service/host/process``; where room is short, less of the service."""
-    host = plain(socket.gethostname().partition(".")[0])
+    host = _plain(socket.gethostname().partition(".")[0])
     if len(host) > LONGEST_HOST:
         end = (LONGEST_HOST - len(GAP)) // 2
         host = host[:end] + GAP + host[-end:]
     rest = f"/{host}/{os.getpid()}"
-    return plain(service)[: room - len(rest)] + rest
+    return _plain(service)[: room - len(rest)] + rest
 
 
-def plain(name: str) -> str:
+def _plain(name: str) -> str:
     """Return a name in letters that the server does not make several of."""
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in name)
 
