@@ -47,6 +47,11 @@ class Server:
         """Whether every worker that knows it has it up."""
         return self.state == "up"
 
+    @property
+    def is_away(self) -> bool:
+        """Whether a worker cannot use it."""
+        return self.state in ("down", "astray")
+
     def add(self, endpoint: State) -> None:
         """Take in what a worker knows of it."""
         self.role = words(endpoint["role"]) or self.role
@@ -167,9 +172,15 @@ def figures_of(state: State, past: Past | None = None) -> Figures:
             found.add(pool, count(worker["pid"]))
     holders = sorted(found.holders, key=lambda one: -one.seconds)
     pools = [found.pools[name] for name in sorted(found.pools)]
+    servers = sorted(
+        found.servers.values(), key=lambda one: (one.is_well, one.pool, one.name)
+    )
     for one in pools:
-        mine = [holder for holder in holders if holder.pool == one.name]
-        one.verdict = verdict_of(one.health, mine)
+        one.verdict = verdict_of(
+            one.health,
+            [holder for holder in holders if holder.pool == one.name],
+            [server for server in servers if server.pool == one.name],
+        )
     return Figures(
         host=str(state["service"]["host"]),
         version=str(state["service"]["version"]),
@@ -177,9 +188,7 @@ def figures_of(state: State, past: Past | None = None) -> Figures:
         silent=sum(not worker["answers"] for worker in state["workers"]),
         past=past,
         pools=pools,
-        servers=sorted(
-            found.servers.values(), key=lambda one: (one.is_well, one.pool, one.name)
-        ),
+        servers=servers,
         holders=holders,
         waiting=sorted(found.waiting, key=lambda one: -one.seconds),
         line=found.line,

@@ -10,7 +10,7 @@ from pgdbpool.top.texts import duration
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pgdbpool.top.figures import Holder
+    from pgdbpool.top.figures import Holder, Server
 
 # So many reasons are told.
 MOST_REASONS: Final = 2
@@ -43,12 +43,15 @@ class Verdict:
     words: str
 
 
-def verdict_of(health: Sequence[Health], holders: Sequence[Holder]) -> Verdict:
+def verdict_of(
+    health: Sequence[Health], holders: Sequence[Holder], servers: Sequence[Server]
+) -> Verdict:
     """Return how a pool is doing.
 
     Args:
         health: as each worker that answers has it.
         holders: of its connections, in all workers, the longest first.
+        servers: its endpoints.
     """
     told = dict.fromkeys(reason for one in health for reason in one.reasons)
     reasons = "; ".join([*told][:MOST_REASONS])
@@ -61,6 +64,9 @@ def verdict_of(health: Sequence[Health], holders: Sequence[Holder]) -> Verdict:
     long = [one for one in holders if one.is_long]
     if long:
         return Verdict("busy", f"held for {_longest(long)}")
+    away = [f"{one.name} is {one.state}" for one in servers if one.is_away]
+    if away:
+        return Verdict("busy", ", ".join(away))
     return Verdict("well", "all well")
 
 

@@ -52,7 +52,7 @@ def test_the_worst_that_a_worker_knows_counts() -> None:
     down = endpoint("db1:5432", state="down", role=None, last_error="refused")
     lines = lines_of(state_of(worker(1, endpoints=[down]), worker(2)))
 
-    (server,) = (line for line in lines if line.startswith("shop  db1:5432"))
+    (server,) = (line for line in lines if line.startswith("shop  db1:5432  "))
     assert server.split()[2:4] == ["primary", "down"]
     assert "db1:5432: refused" in lines
 
@@ -182,6 +182,28 @@ def test_a_long_hold_is_the_verdict_where_nothing_is_worse() -> None:
     assert verdict(one, other) == ("busy", words)
 
 
+def test_a_server_that_is_away_is_the_verdict_where_all_else_is_well() -> None:
+    """Though there is another for all that is asked: nobody should hear of it late."""
+    away = [
+        endpoint("db1:5432", in_use=1),
+        endpoint("db2:5432", role="standby", state="down"),
+        endpoint("db3:5432", role="standby", state="astray"),
+        endpoint("db4:5432", role=None, state="unknown"),
+    ]
+    words = "db2:5432 is down, db3:5432 is astray"
+    assert verdict(pool(), pool(endpoints=away)) == ("busy", words)
+    held_long = pool(endpoints=away, sessions=[held(12.0)])
+    assert verdict(held_long)[1].startswith("held for 12 s")
+
+
+def test_the_servers_of_another_pool_are_none_of_its_verdict() -> None:
+    """Each pool has its own."""
+    down = pool(name="blog", endpoints=[endpoint("db2:5432", state="down")])
+    pools = figures_of(state_of(worker(1, pool(), down))).pools
+    told = {one.name: one.verdict.words for one in pools}
+    assert told == {"shop": "all well", "blog": "db2:5432 is down"}
+
+
 def test_verdicts_are_in_the_words_of_the_page() -> None:
     """Those of the function that makes the page's."""
     static = Path(pgdbpool.status.__file__).parent / "static"
@@ -195,11 +217,14 @@ def test_verdicts_are_in_the_words_of_the_page() -> None:
     worse = {**WELL, "write_ready": False, "read_ready": False, "reasons": ["X"]}
     full = pool(health={**WELL, "saturated": True})
     long = pool(sessions=[held(12.0), held(11.0)])
+    away = pool(endpoints=[endpoint("X", state="down")])
 
-    for one in (pool(), bad, pool(health=worse), full, long):
+    for one in (pool(), bad, pool(health=worse), full, long, away):
         kind, words = verdict(one)
         assert f'"{kind}"' in function
-        for phrase in re.split(r"X|12 s: GET /report, shop/report.py:41|1 ", words):
+        for phrase in re.split(
+            r"X|down|12 s: GET /report, shop/report.py:41|1 ", words
+        ):
             assert phrase in function
 
 

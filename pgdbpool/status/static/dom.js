@@ -59,7 +59,7 @@ export function duration(seconds) {
 export function number(value) {
   if (value === null || value === undefined) return "–";
   if (Number.isInteger(value)) return value.toLocaleString("en");
-  if ( Math.abs(value) < 9.95) return value.toFixed(1);
+  if (Math.abs(value) < 9.95) return value.toFixed(1);
   return Math.round(value).toLocaleString("en");
 }
 
