@@ -5,8 +5,6 @@ import json
 import logging
 import os
 import secrets
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +18,7 @@ from pgdbpool.auth.cache import Credentials
 from pgdbpool.auth.google import SCOPE, GoogleCloudSql
 from pgdbpool.auth.provider import as_provider
 from pgdbpool.errors import CredentialError
+from tests.fresh import python
 from tests.tokens import Call, TokenServer
 
 pytest.importorskip("google.auth", reason="needs pip install 'pgdbpool[google]'")
@@ -173,14 +172,8 @@ def test_a_machine_of_google_asks_its_metadata_server(endpoint: Tokens) -> None:
     place = f"127.0.0.1:{endpoint.port}"
     environ = {**os.environ, "GCE_METADATA_HOST": place, "GCE_METADATA_IP": place}
     environ.pop("GOOGLE_APPLICATION_CREDENTIALS", None)
-    said = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**environ, "CLOUDSDK_CONFIG": "/nonexistent"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=50,
-    )
+    environ["CLOUDSDK_CONFIG"] = "/nonexistent"
+    said = python("-c", program, environ=environ, timeout=50)
     assert said.returncode == 0, said.stderr
     assert said.stdout.split() == [USER, *endpoint.given]
     asked_for = [c.query["scopes"] for c in endpoint.calls if c.path.endswith("/token")]

@@ -1,7 +1,6 @@
 """M12, M13, M16, M17: what importing, forking and closing do not do any more."""
 
 import os
-import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -18,6 +17,7 @@ from pgdbpool import (
 from pgdbpool.compat.singleton import PostgresqlConnection
 from tests.asking import ask
 from tests.chaos.forking import Findings, fork
+from tests.fresh import python
 from tests.integration.singletons import (  # noqa: F401 - fixtures
     configure,
     count,
@@ -153,15 +153,7 @@ def test_m16_importing_needs_nothing_and_does_nothing(tmp_path: Path) -> None:
         "assert dict(os.environ) == before\n"
     )
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    ended = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+    ended = python("-c", program, cwd=tmp_path, environ=environ)
     assert ended.stderr == ""
     assert ended.stdout == f"{os.environ['DB_NAME']}\n"
 

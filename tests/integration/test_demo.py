@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 from urllib.parse import urlsplit
 
 import psycopg2
@@ -25,6 +24,7 @@ from tests.demo import (
     ask,
     running_demo,
 )
+from tests.fresh import run
 from tests.waiting import until
 
 
@@ -258,17 +258,7 @@ def test_an_unreachable_database_is_an_error_without_traceback() -> None:
 @pytest.mark.parametrize("name", ["click", "rich", "psutil"])
 def test_a_missing_extra_is_one_line(name: str) -> None:
     """Without the extra the command says in one line what to install."""
-    code = (
-        f"import sys; sys.modules[{name!r}] = None; sys.argv[1:] = ['demo']; "
-        f"{COMMAND[-1]}"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run(COMMAND[-1], "demo", without=[name])
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "pip install 'pgdbpool[demo]'" in done.stderr

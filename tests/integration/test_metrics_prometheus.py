@@ -3,8 +3,6 @@
 import contextlib
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from pgdbpool import ConnectionPool, EndpointDown
 from pgdbpool.demo.cluster import Cluster
 from pgdbpool.demo.postgres import HOST, free_port
 from pgdbpool.metrics.prometheus import PrometheusMetrics
+from tests.fresh import python
 from tests.metering import (
     EXHAUSTED,
     LOST,
@@ -187,14 +186,8 @@ def script(scenario: str, dsn: str, directory: Path | None = None) -> dict[str, 
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "APP_DSN": dsn}
     if directory is not None:
         environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
-    ended = subprocess.run(
-        [sys.executable, "-m", "tests.metered_app", scenario],
-        cwd=ROOT,
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=50.0,
-        check=False,
+    ended = python(
+        "-m", "tests.metered_app", scenario, cwd=ROOT, environ=environ, timeout=50.0
     )
     assert ended.stderr == ""
     told: dict[str, object] = json.loads(ended.stdout)

@@ -2,13 +2,12 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.fresh import python
 from tests.scripting import ROOT
 from tests.sharing_app import PROCESSES
 
@@ -22,20 +21,15 @@ LATE = 3.0  # seconds; figures may be half a second old, and the machine is busy
 
 def play(scenario: str, dsn: str, directory: Path) -> dict[str, Any]:
     """Run a scenario of `tests.sharing_app` and return what it told."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "tests.sharing_app", scenario],
-        cwd=ROOT,
-        env={
-            # Coverage has locks of its own, which nobody releases in a forked child.
-            **{k: v for k, v in os.environ.items() if not k.startswith("COV")},
-            "PYTHONPATH": str(ROOT),
-            "APP_DSN": dsn,
-            "PROMETHEUS_MULTIPROC_DIR": str(directory),
-        },
-        capture_output=True,
-        text=True,
-        timeout=150.0,
-        check=False,
+    environ = {
+        # Coverage has locks of its own, which nobody releases in a forked child.
+        **{k: v for k, v in os.environ.items() if not k.startswith("COV")},
+        "PYTHONPATH": str(ROOT),
+        "APP_DSN": dsn,
+        "PROMETHEUS_MULTIPROC_DIR": str(directory),
+    }
+    ended = python(
+        "-m", "tests.sharing_app", scenario, cwd=ROOT, environ=environ, timeout=150.0
     )
     assert ended.stderr == ""
     told: dict[str, Any] = json.loads(ended.stdout)

@@ -4,8 +4,6 @@ import base64
 import datetime as dt
 import json
 import secrets
-import subprocess
-import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -14,6 +12,7 @@ import pytest
 
 from pgdbpool.auth import aws, azure, google
 from pgdbpool.auth.sdk import PerProcess
+from tests.fresh import run
 
 IDENTITIES = "/subscriptions/1/resourcegroups/g/providers/Microsoft.ManagedIdentity"
 MACHINES = "/subscriptions/1/resourcegroups/g/providers/Microsoft.Compute"
@@ -32,18 +31,12 @@ CLASSES = {
 def test_without_its_library_a_provider_says_what_to_install(extra: str) -> None:
     """When it is made; to import all of pgdbpool needs none of them: M16."""
     program = (
-        "import sys; sys.modules.update(dict.fromkeys(['azure.identity', 'boto3', "
-        "'google.auth', 'requests'])); import pgdbpool; "
+        "import pgdbpool; "
         f"from pgdbpool.auth.{extra} import {CLASSES[extra]} as Provider; "
         "Provider(**({'user': 'app'} if Provider.__name__ == 'AwsRdsIam' else {}))"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+    without = ["azure.identity", "boto3", "google.auth", "requests"]
+    ended = run(program, without=without)
     last = ended.stderr.splitlines()[-1]
     assert last.startswith(f"ImportError: {CLASSES[extra]} needs ")
     assert last.endswith(f": pip install 'pgdbpool[{extra}]'")

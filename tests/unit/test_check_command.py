@@ -4,7 +4,6 @@ import dataclasses
 import json
 import re
 import secrets
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -21,6 +20,7 @@ from pgdbpool.doctor.examining import examine, together
 from pgdbpool.doctor.facts import Trouble
 from pgdbpool.doctor.findings import Finding, Severity
 from pgdbpool.endpoint import names
+from tests import fresh
 from tests.documentation import ROOT, table
 from tests.unit.environments import clear
 from tests.unit.scripted_servers import PLAN, diagnosed, primary, settings, standby
@@ -345,18 +345,8 @@ def test_it_needs_what_it_prints_with_and_no_more(
     without: str, status: int, said: str
 ) -> None:
     """It is for production."""
-    program = (
-        f"import sys; sys.modules[{without!r}] = None; "
-        f"sys.argv[1:] = ['check', '--json', {NOWHERE!r}]; "
-        "from pgdbpool.cli import main; main()"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+    program = "from pgdbpool.cli import main; main()"
+    ended = fresh.run(program, "check", "--json", NOWHERE, without=[without])
     assert (ended.returncode, ended.stderr) == (status, said)
     assert not said or ended.stdout == ""
 

@@ -1,10 +1,8 @@
 """What gunicorn finds in the modules of hooks, which may be its whole configuration."""
 
-import os
-import subprocess
-import sys
-
 import pytest
+
+from tests.fresh import run
 
 # Of what stands in a configuration gunicorn takes each name that is a setting.
 LOOK = """
@@ -22,12 +20,5 @@ when_ready worker_exit
 @pytest.mark.parametrize("module", ["pgdbpool.gunicorn", "pgdbpool.gunicorn.metrics"])
 def test_a_module_of_hooks_sets_nothing_else(module: str) -> None:
     """So that ``gunicorn -c python:pgdbpool.gunicorn`` works."""
-    found = subprocess.run(
-        [sys.executable, "-c", LOOK, module],
-        env=os.environ,
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    ).stdout
-    assert found.split() == HOOKS.split()
+    ended = run(LOOK, module)
+    assert ended.stdout.split() == HOOKS.split()

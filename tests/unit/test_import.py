@@ -1,27 +1,13 @@
 """What importing needs, what it does not, and what it says."""
 
 import dataclasses
-import subprocess
-import sys
 
 import pytest
 
 import pgdbpool
 from pgdbpool.settings import Settings, SettingsDict
 from tests.documentation import HEADINGS
-
-BLOCK = "import sys; sys.modules.update(dict.fromkeys({names!r})); "
-
-
-def run(program: str, *, without: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
-    """Run a program in a Python where some modules are not to be had."""
-    return subprocess.run(
-        [sys.executable, "-c", BLOCK.format(names=without) + program],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+from tests.fresh import run
 
 
 def test_without_the_driver_one_line_says_what_to_install() -> None:

@@ -3,8 +3,6 @@
 import dataclasses
 import gc
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 from wsgiref.util import setup_testing_defaults
@@ -23,6 +21,7 @@ from pgdbpool.metrics.opentelemetry import OpenTelemetryMetrics
 from pgdbpool.metrics.prometheus import PrometheusMetrics
 from pgdbpool.metrics.tally import Tally
 from tests.documentation import ROOT, table
+from tests.fresh import python, run
 
 LIBRARIES = {
     "prometheus": ("prometheus_client", "prometheus-client", "prometheus"),
@@ -181,14 +180,8 @@ def test_the_directory_must_be_set_in_time(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_directory_must_be_there(directory: str) -> None:
     """prometheus_client takes an empty variable for one that is set."""
     program = "from pgdbpool.metrics.prometheus import PrometheusMetrics as M; M()"
-    ended = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": directory},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+    environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": directory}
+    ended = python("-c", program, environ=environ)
     assert ended.stderr.splitlines()[-1] == (
         "pgdbpool.errors.SettingsError: PROMETHEUS_MULTIPROC_DIR names no directory"
     )
@@ -277,17 +270,8 @@ def test_endpoints_without_end_have_series_with_an_end(
 def test_without_the_library_it_is_said_what_to_install(name: str) -> None:
     """In one line; and pgdbpool itself does without."""
     module, library, extra = LIBRARIES[name]
-    program = (
-        f"import sys; sys.modules[{module!r}] = None; import pgdbpool; print('ok'); "
-        f"import pgdbpool.metrics.{name}"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+    program = f"import pgdbpool; print('ok'); import pgdbpool.metrics.{name}"
+    ended = run(program, without=[module])
     assert ended.stdout == "ok\n"
     assert ended.stderr.splitlines()[-1] == (
         f"ImportError: pgdbpool.metrics.{name} needs {library}: "
@@ -297,14 +281,11 @@ def test_without_the_library_it_is_said_what_to_install(name: str) -> None:
 
 def test_pgdbpool_alone_imports_neither_library() -> None:
     """They are imported where they are used."""
-    program = "import sys, pgdbpool; print({'prometheus_client', 'opentelemetry'} & "
-    ended = subprocess.run(
-        [sys.executable, "-c", f"{program}sys.modules.keys())"],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=30,
+    program = (
+        "import pgdbpool; "
+        "print({'prometheus_client', 'opentelemetry'} & sys.modules.keys())"
     )
+    ended = run(program)
     assert ended.stdout == "set()\n"
 
 
@@ -314,13 +295,7 @@ def test_the_hooks_of_gunicorn_are_those_with_all_that_others_have() -> None:
         "from pgdbpool import gunicorn; import pgdbpool.gunicorn.metrics as ours; "
         "print(sorted(set(gunicorn.__all__) - set(ours.__all__)))"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=30,
-    )
+    ended = run(program)
     assert ended.stdout == "[]\n"
 
 

@@ -3,12 +3,11 @@
 import json
 import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.fresh import python
 from tests.scripting import ROOT
 
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
@@ -43,15 +42,7 @@ def play(
     environ.pop(DIRECTORY, None)
     if directory is not None:
         environ[DIRECTORY] = directory
-    ended = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(pid)],
-        cwd=tmp_path,
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+    ended = python("-c", PROGRAM, str(pid), cwd=tmp_path, environ=environ)
     assert ended.stderr == ""
     told: dict[str, object] = json.loads(ended.stdout)
     return told

@@ -15,6 +15,7 @@ from pgdbpool import ConnectionPool
 from pgdbpool.commands import effective
 from pgdbpool.commands.group import command
 from pgdbpool.environment.forms import FORMS
+from tests import fresh
 from tests.unit.environments import SINGLETON, clear
 
 ENVIRON = {
@@ -321,19 +322,9 @@ def test_where_a_password_is_fetched_from_is_told(
     assert told["endpoints"][0]["host"] == {"value": "db1", "origin": "DSN"}
 
 
-def main(*given: str, without: str) -> subprocess.CompletedProcess[str]:
+def main(*given: str, without: str) -> fresh.Ended:
     """Run the program in a Python where a module is not to be had."""
-    program = (
-        f"import sys; sys.modules[{without!r}] = None; "
-        f"sys.argv[1:] = {list(given)!r}; from pgdbpool.cli import main; main()"
-    )
-    return subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+    return fresh.run("from pgdbpool.cli import main; main()", *given, without=[without])
 
 
 def test_it_needs_nothing_that_only_the_demo_needs() -> None:

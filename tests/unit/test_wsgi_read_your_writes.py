@@ -1,7 +1,5 @@
 """A client's reads see what it wrote: how far they must see travels with it."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +9,7 @@ from werkzeug.http import parse_cookie
 
 from pgdbpool.errors import SettingsError
 from pgdbpool.wsgi import ReadYourWrites
+from tests.fresh import run
 from tests.unit.scripted_standbys import (
     WRITTEN,
     WRITTEN_TEXT,
@@ -300,18 +299,11 @@ class TestSettings:
     def test_without_itsdangerous_it_says_what_to_install(self) -> None:
         """Where a cookie is asked for; a header needs nothing."""
         program = (
-            "import sys; sys.modules['itsdangerous'] = None\n"
             "from pgdbpool.wsgi import ReadYourWrites\n"
             "print(ReadYourWrites(cookie=None, header='X-Written'))\n"
             "ReadYourWrites('secret')\n"
         )
-        ended = subprocess.run(
-            [sys.executable, "-c", program],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=30,
-        )
+        ended = run(program, without=["itsdangerous"])
         assert "header='X-Written'" in ended.stdout
         last = ended.stderr.splitlines()[-1]
         assert last.startswith("ImportError: ")
