@@ -143,6 +143,16 @@ def test_the_snippets_of_a_document_run_one_after_the_other(
 
     Each application that a snippet makes answers, out of a pooled connection.
     """
+    others = all_pools()
+    try:
+        play(document, dsn)
+    finally:
+        for pool in set(all_pools()).difference(others):
+            pool.close()
+
+
+def play(document: Path, dsn: str) -> None:
+    """Run the snippets of a document, and ask each application they make."""
     namespace: dict[str, Any] = {"__name__": document.stem}
     app = None
     for snippet in snippets(document):
