@@ -118,6 +118,19 @@ class Keeper(ABC):
         found = (endpoint.credentials for endpoint in self._roster.endpoints)
         return {credentials for credentials in found if credentials is not None}
 
+    def login_params(self) -> list[dict[str, str]]:
+        """Return with what each endpoint is connected to now, secrets included.
+
+        For gunicorn's hooks, which need it when this process has gone. Does not block.
+        """
+        with self._lock:
+            return [endpoint.login_params() for endpoint in self._roster.endpoints]
+
+    def on_login(self, callback: Callable[[], object]) -> None:
+        """Have a function called whenever there is another login, also at the first."""
+        for credentials in self._logins():
+            credentials.on_change(callback, also_first=True)
+
     def replace_all(self) -> None:
         """Replace all connections, one after the other: new logins are others."""
         with self._lock:

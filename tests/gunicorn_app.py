@@ -1,7 +1,8 @@
 """The application that the tests of the hooks have served.
 
 It finds its database in APP_DSN, so that the arbiter is not told of it by
-PGDBPOOL_CONNINFO, and the settings of its pool in APP_POOL.
+PGDBPOOL_CONNINFO, and the settings of its pool in APP_POOL. The file that APP_SECRET
+names has its password.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
+from pgdbpool.auth.file import PasswordFile
 from pgdbpool.pool import ConnectionPool
 from pgdbpool.wsgi import PoolMiddleware
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 def make_pool() -> ConnectionPool:
     """Return the one pool of this process."""
     settings = json.loads(os.environ.get("APP_POOL", "{}"))
+    if "APP_SECRET" in os.environ:
+        settings["password"] = PasswordFile(os.environ["APP_SECRET"])
     return ConnectionPool(os.environ["APP_DSN"], **settings)
 
 

@@ -79,7 +79,8 @@ class Credentials:
         self._timer = timer
         self._limit = limit
         self._start = start
-        self._callbacks: list[Callable[[], object]] = []
+        # With whether the first fetch is told too.
+        self._callbacks: list[tuple[Callable[[], object], bool]] = []
         self._alarm = Alarm(timer, self._ring)
         # The lock guards these and those of `forget`; some are read without it.
         self._kept: Credential | None = None
@@ -104,13 +105,21 @@ class Credentials:
         self._under_way = 0
         self._alarm.forget()
 
-    def on_change(self, callback: Callable[[], object]) -> None:
+    def on_change(
+        self, callback: Callable[[], object], *, also_first: bool = False
+    ) -> None:
         """Have a function called whenever what was fetched is another login.
 
-        Not after the first fetch. It is called with no lock held, before those go
-        on who wait for that fetch, and must not block.
+        After the first fetch only if asked for. It is called with no lock held, before
+        those go on who wait for that fetch, and must not block.
         """
-        self._callbacks.append(callback)
+        self._callbacks.append((callback, also_first))
+
+    @property
+    def kept(self) -> Credential | None:
+        """What was fetched last, unless it has expired."""
+        kept = self._kept
+        return None if kept is None or kept.has_expired(self._clock()) else kept
 
     def get(self) -> Credential:
         """Return a credential that has not expired.
@@ -284,8 +293,7 @@ class Credentials:
             )
         if before is None or not before.is_same_login(credential):
             logger.info("pool %r: new credential, %s", self.name, self._describe())
-            if before is not None:
-                self._tell()
+            self._tell(is_first=before is None)
 
     def _keep_old(self, flight: Flight) -> None:
         """Make do with what there is; try again if that is anything."""
@@ -315,8 +323,10 @@ class Credentials:
         self._ended_at = now
         return True
 
-    def _tell(self) -> None:
-        for callback in tuple(self._callbacks):
+    def _tell(self, *, is_first: bool) -> None:
+        for callback, also_first in tuple(self._callbacks):
+            if is_first and not also_first:
+                continue
             try:
                 callback()
             except Exception:

@@ -22,7 +22,7 @@ from pgdbpool.endpoint.entry import Entry
 from pgdbpool.endpoint.gate import gate
 from pgdbpool.endpoint.health import Health
 from pgdbpool.endpoint.host import Host
-from pgdbpool.endpoint.login import log_in
+from pgdbpool.endpoint.login import log_in, login_of
 from pgdbpool.endpoint.multiplexed import MultiplexedConnection
 from pgdbpool.endpoint.names import name_of
 from pgdbpool.endpoint.preparing import prepare
@@ -216,6 +216,12 @@ class Endpoint:
         if not self.is_alone:
             place["target_session_attrs"] = "any"  # the pool sees to that
         return place
+
+    def login_params(self) -> dict[str, str]:
+        """Return with what it is connected to now, secrets included. Does not block."""
+        kept = None if self.credentials is None else self.credentials.kept
+        login = {} if kept is None else login_of(kept)
+        return {**self._params, **self._place(self.addresses), **login}
 
     def connect(self, address: str | None = None) -> PooledConnection:
         """Open a connection and make it ready to be held. Blocks.

@@ -57,7 +57,7 @@ SYNONYMS: Final = {
 }
 # The settings that say where the database is.
 PLACE: Final = ("conninfo", "endpoints")
-OUTLINE: Final = (*PLACE, "min_size", "max_size")
+OUTLINE: Final = (*PLACE, "password", "min_size", "max_size")
 ARGUMENT: Final = "an argument"
 
 _log = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ def find(
 
 
 def find_outline(environ: Mapping[str, str]) -> Found:
-    """Return only where the database is and how many connections are wanted.
+    """Return only where the database is, the password, and how many are wanted.
 
     For who does not know whether there will be such a pool: looks only at names that
     are of no other database, imports nothing, and minds no unknown variable.

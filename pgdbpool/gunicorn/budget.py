@@ -54,9 +54,14 @@ def concurrency(
         return cfg.threads
     if "SyncWorker" in names:
         return 1
-    if "AsyncWorker" in names and total is not None:
+    if has_greenlets(worker_class) and total is not None:
         return cfg.worker_connections
     return None
+
+
+def has_greenlets(worker_class: type[Any]) -> bool:
+    """Whether a worker serves each request in a greenlet."""
+    return any(base.__name__ == "AsyncWorker" for base in worker_class.__mro__)
 
 
 @dataclasses.dataclass(frozen=True)

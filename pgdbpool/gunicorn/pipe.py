@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from pgdbpool.environment import find_outline
 from pgdbpool.gunicorn import reaper
-from pgdbpool.routing.hosts import endpoint_params
+from pgdbpool.routing.servers import known_params
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pgdbpool.gunicorn.reaper import Target
     from pgdbpool.gunicorn.server import Config
+    from pgdbpool.pool import ConnectionPool
     from pgdbpool.settings import Settings
 
 # Any of these tells libpq where to connect.
@@ -37,8 +38,19 @@ LONGEST_LINE = select.PIPE_BUF
 
 
 def targets_of(settings: Settings, environ: Mapping[str, str]) -> list[Target]:
-    """Return where a pool connects to, each of its endpoints, with the secrets."""
-    each, _, _ = endpoint_params(settings)
+    """Return where a pool is to connect to, each of its endpoints, with the secrets.
+
+    What a provider of passwords would give is not there.
+    """
+    return _targets(known_params(settings), environ)
+
+
+def logins_of(pool: ConnectionPool, environ: Mapping[str, str]) -> list[Target]:
+    """Return where a pool connects to now, with what was fetched to log in."""
+    return _targets(pool.login_params(), environ)
+
+
+def _targets(each: list[dict[str, str]], environ: Mapping[str, str]) -> list[Target]:
     variables = _libpq_variables(environ)
     return [{"params": params, "environ": variables} for params in each]
 
@@ -105,6 +117,16 @@ class ReaperPipe:
             os.close(answers)
         is_other = os.geteuid() == 0 and cfg.uid != 0
         self.tell(path=sys.path, user=[cfg.uid, cfg.gid] if is_other else None)
+
+    def introduce(self, token: str, targets: Sequence[Target]) -> bool:
+        """Tell of a worker and its servers; return whether the reaper gets all of it.
+
+        Each has a line of its own: tokens of clouds take a good part of one.
+        """
+        verbs = ("hello", *["also"] * len(targets))
+        lines = zip(verbs, targets, strict=False)
+        told = [self.tell(**{verb: token}, targets=[one]) for verb, one in lines]
+        return all(told)
 
     def tell(self, **line: object) -> bool:
         """Write one line; return whether the reaper will get it."""

@@ -6,7 +6,8 @@ tells it through a pipe who works where and who has gone; lines of JSON:
 
 * ``{"path": [...], "user": [uid, gid]}``, first of all: where Python's modules
   are, and the user to become, for the arbiter may be root and its workers not
-* ``{"hello": token, "targets": [...]}``: a worker and the servers of its pools
+* ``{"hello": token, "targets": [...]}``: a worker and the servers of its pools, in the
+  place of what was told before; ``{"also": token, "targets": [...]}``: more of them
 * ``{"bye": token}``: it has closed all its connections itself
 * ``{"gone": token}``: its process has ended
 * ``{"ask": target, "service": id}``: how many connections has the server free?
@@ -47,6 +48,7 @@ LONGEST_PAUSE = 5.0
 GIVE_UP_SECONDS = 120.0
 GIVE_UP_AT_END_SECONDS = 4.0
 REMEMBERED_TARGETS = 8
+LOGIN = ("user", "password")
 
 # PostgreSQL 16 has reserved_connections. Of sessions of other users one sees
 # the database, but neither name nor kind.
@@ -103,11 +105,14 @@ class Ledger:
         for target in targets:
             self.see(target)
 
+    def also(self, token: str, targets: list[Target]) -> None:
+        """Note where else it works."""
+        self.hello(token, [*self._targets.get(token, []), *targets])
+
     def see(self, target: Target) -> None:
         """Note a server for workers that go before they said hello."""
-        if target in self._seen:
-            self._seen.remove(target)
-        self._seen = [*self._seen, target][-REMEMBERED_TARGETS:]
+        others = [other for other in self._seen if _place(other) != _place(target)]
+        self._seen = [*others, target][-REMEMBERED_TARGETS:]
 
     def bye(self, token: str) -> None:
         """Note that a worker left nothing."""
@@ -139,6 +144,13 @@ class Ledger:
                 self.pending[token] = left
             else:
                 del self.pending[token]
+
+
+def _place(target: Target) -> tuple[dict[str, str], dict[str, str]]:
+    """Return what does not change with the login."""
+    params = target["params"]
+    place = {name: params[name] for name in params if name not in LOGIN}
+    return place, target["environ"]
 
 
 class Reaper:
@@ -202,6 +214,8 @@ class Reaper:
             _settle_in(line["path"], line["user"])
         elif "hello" in line:
             self._ledger.hello(line["hello"], line["targets"])
+        elif "also" in line:
+            self._ledger.also(line["also"], line["targets"])
         elif "bye" in line:
             self._ledger.bye(line["bye"])
         elif "gone" in line:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import secrets
+import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
@@ -15,6 +17,7 @@ from pgdbpool.gunicorn import budget
 from pgdbpool.gunicorn.budget import Capacity, Demand, Wish
 from pgdbpool.gunicorn.pipe import (
     ReaperPipe,
+    logins_of,
     place_of,
     settings_of_environ,
     targets_of,
@@ -25,7 +28,7 @@ from pgdbpool.pool import ConnectionPool, all_pools
 from pgdbpool.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from pgdbpool.gunicorn.reaper import Target
     from pgdbpool.gunicorn.server import Arbiter, Log, Worker
@@ -42,11 +45,13 @@ class Limits:
         workers: how many share the budget.
         threads: requests one serves at once, None if that says nothing.
         total: the budget, None without one.
+        has_greenlets: of which many may wait for few connections.
     """
 
     workers: int
     threads: int | None
     total: int | None
+    has_greenlets: bool = False
 
     @classmethod
     def of(cls, server: Arbiter) -> Limits:
@@ -58,7 +63,8 @@ class Limits:
         workers = max(server.num_workers, 1)
         total = budget.read_total(os.environ, workers)
         threads = budget.concurrency(server.worker_class, server.cfg, total)
-        return cls(workers, threads, total)
+        has_greenlets = budget.has_greenlets(server.worker_class)
+        return cls(workers, threads, total, has_greenlets)
 
     @property
     def share(self) -> int | None:
@@ -71,7 +77,8 @@ class Limits:
 
     def demand(self, size: int) -> Demand:
         """Return what all workers want of a server where each wants ``size``."""
-        return Demand(self.workers, size, self.threads, self.total)
+        threads = None if self.has_greenlets else self.threads
+        return Demand(self.workers, size, threads, self.total)
 
 
 def wish_of(settings: Settings) -> Wish:
@@ -115,7 +122,11 @@ class Service:
                 return
             size = sum(limits.max_sizes([wish_of(settings)]))
             demands = [(one, size) for one in targets_of(settings, os.environ)]
+        unknown = [place_of(target) for target in _of_providers(all_pools())]
         for target, size in demands:
+            if place_of(target) in unknown:
+                log.debug("pgdbpool: a provider has the password, worker 1 will check")
+                continue
             left = max(0.0, deadline - time.monotonic())
             answer = self.pipe.ask(target, self.id, left)
             if answer is not None and "capacity" in answer:
@@ -152,6 +163,13 @@ def demands_of_pools(
     return [(target, sum(parts.values())) for target, parts in demands.values()]
 
 
+def _of_providers(pools: Sequence[ConnectionPool]) -> Iterator[Target]:
+    """Yield the servers that nobody logs in to who has not asked a provider."""
+    for pool in pools:
+        if not isinstance(pool.settings.password, str | None):
+            yield from targets_of(pool.settings, os.environ)
+
+
 def announce(log: Log, demand: Demand, answer: dict[str, Any] | None) -> None:
     """Log in one line what a server answered, and what follows from it."""
     capacity, trouble = None, ""
@@ -179,6 +197,8 @@ class Member:
         self._service = service
         self._worker = worker
         self._limits = limits
+        self._told: weakref.WeakSet[ConnectionPool] = weakref.WeakSet()
+        self._telling = threading.Lock()
         self.token = service.token(worker)
 
     def adopt(self, _pool: ConnectionPool | None = None) -> None:
@@ -191,12 +211,21 @@ class Member:
             for pool, size in sizes_of(pools, self._limits).items():
                 if isinstance(pool, ConnectionPool) and pool.max_size != size:
                     pool.resize(min(pool.settings.min_size, size), size)
-        targets: list[Target] = []
         for pool in pools:
-            for target in targets_of(pool.settings, os.environ):
-                if target not in targets:
-                    targets.append(target)
-        if targets and not self._service.pipe.tell(hello=self.token, targets=targets):
+            if pool not in self._told:
+                self._told.add(pool)
+                pool.on_login(self._introduce)
+        self._introduce()
+
+    def _introduce(self) -> None:
+        """Tell the reaper where the sessions of this worker are, and how to log in."""
+        with self._telling:  # so that what is known later is told later
+            targets: list[Target] = []
+            for pool in all_pools():
+                new = logins_of(pool, os.environ)
+                targets += [target for target in new if target not in targets]
+            is_told = self._service.pipe.introduce(self.token, targets)
+        if not is_told:
             self._worker.log.warning(
                 "pgdbpool: the reaper cannot be told of worker %s; if the worker is "
                 "killed, what it left running on the server goes on",
@@ -222,6 +251,7 @@ class Member:
                     pool.name,
                     error,
                 )
+        self._introduce()  # names have been resolved
 
     def check(self) -> None:
         """Say what the arbiter could not, for want of a pool: whether all fits.

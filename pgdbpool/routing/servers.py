@@ -65,8 +65,7 @@ def logins_of(
     if any("password" in params for params in each):
         raise SettingsError("password: the DSN has one already; give either")
     if isinstance(password, str):
-        for params in each:
-            params["password"] = password
+        _put(password, each)
         return [None] * len(each)
     user = each[0].get("user")
     if not hasattr(password, "at"):
@@ -76,6 +75,23 @@ def logins_of(
         _kept(as_provider(password.at(host, int(port)), user), pool, settings)
         for host, _, port in places
     ]
+
+
+def known_params(settings: Settings) -> list[Params]:
+    """Return libpq's parameters for each endpoint, with the password if it is a string.
+
+    Raises:
+        SettingsError: as `endpoint_params` does.
+    """
+    each, _, _ = endpoint_params(settings)
+    if isinstance(settings.password, str) and settings.password:
+        _put(settings.password, each)
+    return each
+
+
+def _put(password: str, each: Sequence[Params]) -> None:
+    for params in each:
+        params["password"] = password
 
 
 def _kept(source: Source, pool: str, settings: Settings) -> Credentials:

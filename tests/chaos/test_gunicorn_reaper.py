@@ -1,13 +1,19 @@
 """What a worker that died left running on the server is ended."""
 
 import os
+import secrets
 import signal
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
+import psycopg2
 import pytest
-from psycopg2.extensions import connection
+from psycopg2.extensions import connection, make_dsn, parse_dsn
 
+from pgdbpool.demo.postgres import EmbeddedPostgres
+from tests.asking import ask
 from tests.gunicorns import Gunicorn, asking, busy, is_alive, sessions
 from tests.waiting import until
 
@@ -126,6 +132,71 @@ def test_a_killed_reaper_is_replaced(
 
 def _reapers(gunicorn: Gunicorn) -> list[psutil.Process]:
     return [p for p in gunicorn.family() if p not in gunicorn.workers()]
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[EmbeddedPostgres]:
+    """Give a server that wants a password."""
+    with EmbeddedPostgres(password=secrets.token_hex(8)) as server:
+        yield server
+
+
+@pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["plain", "preload"])
+def test_the_reaper_logs_in_with_the_password_of_the_pool(
+    tmp_path: Path, guarded: EmbeddedPostgres, preload: tuple[str, ...]
+) -> None:
+    """Though it is neither in the DSN nor in libpq's variables."""
+    params = parse_dsn(guarded.dsn(application_name="told"))
+    pool: dict[str, object] = {"password": params.pop("password")}
+    with (
+        closing(psycopg2.connect(guarded.dsn())) as admin,
+        Gunicorn(tmp_path, make_dsn(**params), *preload, pool=pool) as gunicorn,
+    ):
+        admin.autocommit = True
+        gunicorn.wait()
+        assert_killed_query_ends(gunicorn, admin, "told")
+        assert "could not check" not in gunicorn.log
+
+
+@pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["plain", "preload"])
+def test_the_reaper_logs_in_with_the_newest_password_of_a_provider(
+    tmp_path: Path, guarded: EmbeddedPostgres, preload: tuple[str, ...]
+) -> None:
+    """Each that a worker has fetched is told to it, the first and all others."""
+    secret = tmp_path / "secret"
+    dsn = guarded.dsn(user="clerk", application_name="rotated")
+    options = ("-w", "1", *preload)
+    with (
+        closing(psycopg2.connect(guarded.dsn())) as admin,
+        Gunicorn(tmp_path, dsn, *options, environ={"APP_SECRET": str(secret)}) as it,
+    ):
+        admin.autocommit = True
+        ask(admin, "DROP ROLE IF EXISTS clerk; CREATE ROLE clerk LOGIN")
+        for _ in range(2):
+            change(admin, secret)
+            it.wait()
+            assert_killed_query_ends(it, admin, "rotated")
+        assert "could not check" not in it.log
+
+
+def change(admin: connection, secret: Path) -> None:
+    """Have another password for all that connect from now on."""
+    new = secrets.token_hex(8)
+    ask(admin, f"ALTER ROLE clerk PASSWORD '{new}'")
+    secret.write_text(new)
+    ask(
+        admin,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE usename = 'clerk'",
+    )
+
+
+def assert_killed_query_ends(gunicorn: Gunicorn, admin: connection, name: str) -> None:
+    """Kill the worker in the middle of a query; see that the server is told."""
+    with asking(gunicorn, "/?seconds=60"):
+        until(lambda: busy(admin, name))
+        gunicorn.workers()[0].kill()
+        until(lambda: not busy(admin, name), SOON)
 
 
 def test_the_reaper_holds_no_secret_where_others_look_and_no_listener(

@@ -204,6 +204,24 @@ def test_who_is_told_finds_the_new_one(cache: ScriptedCredentials) -> None:
     assert seen == ["second"]
 
 
+def test_who_asks_for_it_is_told_of_the_first_login_too(
+    cache: ScriptedCredentials,
+) -> None:
+    """And finds it, as long as it has not expired."""
+    seen: list[str | None] = []
+
+    def look() -> None:
+        seen.append(cache.kept and cache.kept.secret)
+
+    cache.on_change(look, also_first=True)
+    assert cache.kept is None
+    cache.get()
+    cache.pass_time(800.0)
+    assert seen == ["first", "second"]
+    cache.wall.now += 10_000.0
+    assert cache.kept is None
+
+
 def test_a_callback_that_fails_keeps_nobody_from_anything(
     cache: ScriptedCredentials, caplog: pytest.LogCaptureFixture
 ) -> None:

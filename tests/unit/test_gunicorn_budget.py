@@ -1,9 +1,12 @@
 """Shares, sizes and what is said about them: arithmetic without a server."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from pgdbpool.errors import SettingsError
 from pgdbpool.gunicorn.budget import (
+    TOTAL_VARIABLE,
     Capacity,
     Demand,
     Wish,
@@ -12,6 +15,7 @@ from pgdbpool.gunicorn.budget import (
     read_total,
     verdict,
 )
+from pgdbpool.gunicorn.service import Limits
 
 
 class Config:
@@ -60,6 +64,23 @@ def test_a_worker_serves_as_many_requests_as_its_class_says(
 ) -> None:
     """Threads for gthread, one for sync, unknown for greenlets without a budget."""
     assert concurrency(worker_class, Config(), total) == expected
+
+
+@pytest.mark.parametrize(
+    ("worker_class", "threads"), [(ThreadWorker, 4), (GeventWorker, None)]
+)
+def test_only_threads_are_said_to_wait_for_each_other(
+    monkeypatch: pytest.MonkeyPatch, worker_class: type, threads: int | None
+) -> None:
+    """A thousand greenlets on a share of twenty connections are as it should be."""
+    monkeypatch.setenv(TOTAL_VARIABLE, "4")
+    server = SimpleNamespace(num_workers=2, worker_class=worker_class, cfg=Config())
+    limits = Limits.of(server)  # type: ignore[arg-type]
+    (size,) = limits.max_sizes([Wish(20)])
+    assert size == 2
+    assert limits.demand(size).threads == threads
+    is_fine, words = verdict(limits.demand(size), None)
+    assert is_fine is (threads is None), words
 
 
 def test_a_pool_has_a_connection_for_each_thread() -> None:

@@ -1,5 +1,6 @@
 """Where the arbiter finds the database, and a pipe that never blocks."""
 
+import json
 import os
 
 import pytest
@@ -86,6 +87,17 @@ def test_a_pools_target_has_its_parameters_and_libpqs_variables() -> None:
     ]
 
 
+def test_a_password_that_is_a_setting_is_in_each_target() -> None:
+    """Whether the pool or its variable has it; no provider is asked for one."""
+    settings = Settings.of("host=a,b", {"password": "p"})
+    each = [one["params"]["password"] for one in targets_of(settings, {})]
+    assert each == ["p", "p"]
+    (only,) = targets(PGDBPOOL_CONNINFO="host=a", PGDBPOOL_PASSWORD="p")
+    assert only == {"host": "a", "password": "p"}
+    settings = Settings.of("host=a", {"password": lambda: 1 / 0})
+    assert targets_of(settings, {}) == [{"params": {"host": "a"}, "environ": {}}]
+
+
 def test_telling_nobody_is_no_error() -> None:
     """There may be no reaper, for want of processes."""
     assert not ReaperPipe().tell(gone="a")
@@ -113,6 +125,24 @@ def test_a_line_that_might_be_torn_apart_is_not_written() -> None:
     """Longer ones could mix with those of other workers."""
     pipe, source = open_pipe()
     assert not pipe.tell(hello="a" * 100_000)
+    pipe._close()
+    os.close(source)
+
+
+def test_each_server_of_a_worker_has_a_line_of_its_own() -> None:
+    """The tokens of clouds are long; what is too long keeps out no other."""
+    pipe, source = open_pipe()
+    each = [
+        {"params": {"host": host, "password": "t" * 3000}, "environ": {}}
+        for host in ("a", "b", "c")
+    ]
+    assert pipe.introduce("w", each)
+    each[1]["params"]["password"] *= 2
+    assert not pipe.introduce("w", each)
+    lines = [json.loads(line) for line in os.read(source, 65536).splitlines()]
+    told = [(next(iter(line)), line["targets"][0]["params"]["host"]) for line in lines]
+    a, b, c = ("hello", "a"), ("also", "b"), ("also", "c")
+    assert told == [a, b, c, a, c]
     pipe._close()
     os.close(source)
 

@@ -56,6 +56,16 @@ def test_a_worker_that_is_gone_has_its_sessions_ended() -> None:
     assert server.ended == [(ONE, ["a"]), (TWO, ["a"])]
 
 
+def test_the_servers_of_a_worker_come_in_several_lines() -> None:
+    """And all of them again when one has another login."""
+    server = Server()
+    new: Target = {"params": {"host": "one", "password": "new"}, "environ": {}}
+    first = ({"hello": "a", "targets": [ONE]}, {"also": "a", "targets": [TWO]})
+    again = ({"hello": "a", "targets": [new]}, {"also": "a", "targets": [TWO]})
+    run(server, *first, *again, {"gone": "a"})
+    assert server.ended == [(new, ["a"]), (TWO, ["a"])]
+
+
 def test_a_worker_that_said_bye_costs_no_login() -> None:
     """It has closed its connections, so nobody needs to look."""
     server = Server()
@@ -115,10 +125,23 @@ def test_only_the_latest_targets_are_remembered() -> None:
     """A service that reloads with new passwords for ever does not fill memory."""
     ledger = Ledger()
     for i in range(100):
-        ledger.see({"params": {"password": str(i)}, "environ": {}})
+        ledger.see({"params": {"host": str(i)}, "environ": {}})
     ledger.gone("a")
     assert len(ledger.pending["a"]) == reaper.REMEMBERED_TARGETS
-    assert ledger.pending["a"][-1]["params"] == {"password": "99"}
+    assert ledger.pending["a"][-1]["params"] == {"host": "99"}
+
+
+def test_of_a_server_the_latest_login_is_remembered() -> None:
+    """The others are of no use any more, and would take the place of servers."""
+    ledger = Ledger()
+    ledger.see(ONE)
+    for i in range(100):
+        login = {"user": f"u{i}", "password": f"p{i}"}
+        ledger.see({"params": {"host": "two", **login}, "environ": {}})
+    ledger.gone("a")
+    hosts = {one["params"]["host"]: one["params"] for one in ledger.pending["a"]}
+    assert hosts.keys() == {"one", "two"}
+    assert hosts["two"]["password"] == "p99"
 
 
 def test_an_error_in_words_is_one_line_without_the_dsn() -> None:
