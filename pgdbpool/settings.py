@@ -103,13 +103,17 @@ class Settings:
         repr=False,
     )
     min_size: int = _setting(
-        1, "essential", "connections", "Kept open, from the first use of the pool on."
+        1,
+        "essential",
+        "connections",
+        "Kept open to each server, from the first use of the pool on.",
     )
     max_size: int = _setting(
         20,
         "essential",
         "connections",
-        "Never exceeded, in each process. `None`: the same as `min_size`.",
+        "Never exceeded by a process, to each server; but for a moment by one, where a "
+        "name leads to a new address. `None`: the same as `min_size`.",
     )
     timeout: float | None = _setting(
         5.0,
@@ -135,7 +139,10 @@ class Settings:
         "so that not all go at once.",
     )
     max_idle: float | None = _setting(
-        600.0, "often", "s", "Idle longer than this are closed, down to `min_size`."
+        600.0,
+        "often",
+        "s",
+        "Idle longer than this are closed, down to `min_size`. Below 1 s it is 1 s.",
     )
     reset: str | Hook = _setting(
         "rollback",
@@ -186,14 +193,14 @@ class Settings:
         "s",
         "Pings and resets that take longer lose their connection. "
         "Default: half the `timeout`, at most 2 s; behind a transaction pooler all "
-        "of it.",
+        "of it, or 30 s where it is `None`. No default is below 0.1 s.",
     )
     ping_idle: float = _setting(
         0.0,
         "rarely",
         "s",
         "Connections used less than this ago are not pinged: one whose server hung "
-        "up some milliseconds ago can be handed out. 0: always ping.",
+        "up some milliseconds ago can be acquired. 0: always ping.",
     )
     order: str = _setting(
         "lifo",
@@ -223,7 +230,8 @@ class Settings:
         "several",
         "",
         "How much each endpoint reads as compared with the others, by `host:port` or "
-        "host. Default: 1 each.",
+        "host, with `balance` `weighted` or `least_in_use`; with another they are an "
+        "error. Default: 1 each.",
     )
     max_lag: float | None = _setting(
         10.0,
