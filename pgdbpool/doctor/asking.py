@@ -170,10 +170,7 @@ def _ask_position(conn: connection, facts: Facts) -> None:
     for query, name in ((STARTED, "started"), (SYSTEM, "system")):
         row = row_of(conn, query)
         setattr(facts, name, None if row is None else str(row[0]))
-    row = row_of(conn, PROBE)
-    if row is not None:
-        facts.position = None if row[1] is None else int(row[1])
-        facts.timeline = None if row[2] is None else int(row[2], 16)
+    facts.position, facts.timeline = _probe(conn)
     if facts.role == "standby":
         ask_replay(conn, facts)
 
@@ -196,8 +193,16 @@ def position_of(conn: connection) -> int | None:
     Raises:
         psycopg2.Error: the session is lost.
     """
-    row = row_of(conn, PROBE)
-    return None if row is None or row[1] is None else int(row[1])
+    return _probe(conn)[0]
+
+
+def _probe(conn: connection) -> tuple[int | None, int | None]:
+    """Return position and timeline, as far as a server can say."""
+    _, position, timeline = row_of(conn, PROBE) or (None, None, None)
+    return (
+        None if position is None else int(position),
+        None if timeline is None else int(timeline, 16),
+    )
 
 
 def _ask_who(conn: connection, facts: Facts) -> None:

@@ -32,6 +32,7 @@ from pgdbpool.endpoint.endpoint import (
 from pgdbpool.endpoint.login import log_in
 from pgdbpool.routing.hosts import endpoint_params
 from pgdbpool.routing.servers import logins_of
+from pgdbpool.terminal import printable
 from pgdbpool.watchdog import guarded
 
 if TYPE_CHECKING:
@@ -187,9 +188,7 @@ class Examination:
     def _told(self, error: Exception) -> str:
         """Return what an error says, in one line that harms nobody."""
         said = masked(str(error), self.params, self.secrets)
-        line = " ".join(said.split()) or type(error).__name__
-        # What a terminal would obey, nobody is to say through us.
-        return "".join(c if c.isprintable() else "?" for c in line)
+        return printable(" ".join(said.split()) or type(error).__name__)
 
     def _examine(self, facts: Facts) -> None:
         begun_at = monotonic()

@@ -12,6 +12,7 @@ from pgdbpool.doctor.facts import Facts, Mode
 from pgdbpool.doctor.findings import Finding, Severity
 from pgdbpool.doctor.fitting import room_of
 from pgdbpool.doctor.words import milliseconds
+from pgdbpool.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -102,9 +103,12 @@ def _print(console: Console, text: str) -> None:
 
 
 def _folded(console: Console, text: str, indent: int = 0) -> Iterator[Text]:
-    """Yield the lines of a text, in which nothing is markup, whoever has said it."""
+    """Yield the lines of a text; all that is shown comes through here.
+
+    Nothing in it is markup, or anything that a terminal obeys, whoever has said it.
+    """
     width = max(1, console.width - indent)
-    for line in Text(text).wrap(console, width, overflow="fold"):
+    for line in Text(printable(text)).wrap(console, width, overflow="fold"):
         line.rstrip()
         yield line
 
@@ -120,11 +124,11 @@ def _sum(findings: Sequence[Finding]) -> str:
 
 def _show_facts(console: Console, servers: Sequence[Facts]) -> None:
     """Print a table, or a block for each server where there is no place for one."""
-    rows = [HEADINGS, *((one.name, *_cells(one)) for one in servers)]
+    rows = [HEADINGS, *(tuple(map(printable, _cells(one))) for one in servers)]
     lines = list(_lines(rows))
     if max(map(cell_len, lines)) <= console.width:
         for line in lines:
-            console.print(Text(line), soft_wrap=True)
+            _print(console, line)
         return
     longest = max(map(len, HEADINGS))
     for row in rows[1:]:
@@ -145,6 +149,7 @@ def _lines(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _cells(one: Facts) -> Iterator[str]:
+    yield one.name
     yield one.role or (one.trouble.value if one.trouble else "")
     yield _lag(one)
     yield "" if one.round_trip is None else milliseconds(one.round_trip)

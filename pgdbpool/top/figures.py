@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,8 +13,9 @@ from pgdbpool.top.told import count, seconds, words
 from pgdbpool.top.verdict import Health, Verdict, verdict_of
 
 State = dict[str, Any]
-# From what says least to what an operator has to know.
-WORSE: Final = ("unknown", "up", "astray", "down")
+# What a worker may say of a server; and of those, that it cannot use it.
+STATES: Final = ("up", "unknown", "astray", "down")
+AWAY: Final = {"astray", "down"}
 
 
 @dataclass
@@ -22,7 +24,8 @@ class Server:
 
     Attributes:
         pool, name: which.
-        role, state: as a worker has it that knows, the worst counting.
+        roles: all that a worker has it in.
+        states: all that a worker has it in, and how many have.
         lag, round_trip: seconds, the longest; None: unknown.
         in_use, idle, connecting, most: connections.
         long: how many of those in use are held for long.
@@ -31,8 +34,8 @@ class Server:
 
     pool: str
     name: str
-    role: str | None = None
-    state: str = "unknown"
+    roles: list[str] = field(default_factory=list)
+    states: Counter[str] = field(default_factory=Counter)
     lag: float | None = None
     round_trip: float | None = None
     in_use: int = 0
@@ -43,20 +46,34 @@ class Server:
     last_error: str | None = None
 
     @property
+    def role(self) -> str:
+        """Its role, or its roles, in the page's words (`endpointsOf`)."""
+        return " and ".join(self.roles) or "unknown"
+
+    @property
+    def state(self) -> str:
+        """Its state, or how many have it in which, in the page's words."""
+        several = (f"{state} ({number})" for state, number in self.states.items())
+        return ", ".join(several if len(self.states) > 1 else self.states)
+
+    @property
     def is_well(self) -> bool:
-        """Whether every worker that knows it has it up."""
-        return self.state == "up"
+        """Whether every worker has it up."""
+        return {*self.states} == {"up"}
 
     @property
     def is_away(self) -> bool:
         """Whether a worker cannot use it."""
-        return self.state in ("down", "astray")
+        return not AWAY.isdisjoint(self.states)
 
     def add(self, endpoint: State) -> None:
         """Take in what a worker knows of it."""
-        self.role = words(endpoint["role"]) or self.role
-        if WORSE.index(endpoint["state"]) >= WORSE.index(self.state):
-            self.state = endpoint["state"]
+        role = words(endpoint["role"])
+        if role and role not in self.roles:
+            self.roles.append(role)
+        if endpoint["state"] not in STATES:
+            raise ValueError(f"{endpoint['state']!r} is no state of a server")
+        self.states[endpoint["state"]] += 1
         self.lag = _longest(self.lag, endpoint["lag"])
         self.round_trip = _longest(self.round_trip, endpoint["round_trip"])
         self.in_use += count(endpoint["in_use"])
@@ -64,7 +81,7 @@ class Server:
         self.connecting += count(endpoint["connecting"])
         self.most += count(endpoint["max_size"])
         if endpoint["state"] != "up":
-            self.last_error = words(endpoint["last_error"]) or self.last_error
+            self.last_error = self.last_error or words(endpoint["last_error"])
 
 
 @dataclass(frozen=True)
@@ -179,7 +196,7 @@ def figures_of(state: State, past: Past | None = None) -> Figures:
         one.verdict = verdict_of(
             one.health,
             [holder for holder in holders if holder.pool == one.name],
-            [server for server in servers if server.pool == one.name],
+            [server for server in found.servers.values() if server.pool == one.name],
         )
     return Figures(
         host=str(state["service"]["host"]),

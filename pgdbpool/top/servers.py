@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 WIDEST_CELLS: Final = 40
 NARROWEST_CELLS: Final = 4
 NARROWEST_NAME: Final = 12
+# Where workers differ about a server, this says so; other columns go first.
+GOOD_ROLE: Final = len("primary and standby")
+GOOD_STATE: Final = len("up (10), unknown (10)")
 # What a server said is shown as far as that.
 LONGEST_ERROR: Final = 600
-STATES: Final = {"up": "green", "down": "bold red", "astray": "bold red"}
 
 
 def servers(figures: Figures, window: Window) -> tuple[Text, list[Text]]:
@@ -29,8 +31,8 @@ def servers(figures: Figures, window: Window) -> tuple[Text, list[Text]]:
         [
             Column("pool", least=4),
             Column("server", least=NARROWEST_NAME),
-            Column("role", least=7),
-            Column("state"),
+            Column("role", least=7, good=GOOD_ROLE),
+            Column("state", least=7, good=GOOD_STATE),
             Column("lag", rank=1, is_number=True),
             Column("round trip", rank=2, is_number=True),
             Column("used"),
@@ -42,14 +44,20 @@ def servers(figures: Figures, window: Window) -> tuple[Text, list[Text]]:
         sheet.add(
             one.pool,
             one.name,
-            one.role or "?",
-            Cell(one.state, STATES.get(one.state, "yellow")),
+            one.role,
+            Cell(one.state, _style_of(one)),
             duration(one.lag if one.role == "standby" else None),
             duration(one.round_trip),
             f"{one.in_use}/{one.most}",
             _cells(one, window.glyphs),
         )
     return sheet.lines(window.width)
+
+
+def _style_of(server: Server) -> str:
+    if server.is_well:
+        return "green"
+    return "bold red" if server.is_away else "yellow"
 
 
 def _cells(server: Server, glyphs: Glyphs) -> Callable[[int], Text]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pgdbpool.top.texts import duration
 from pgdbpool.top.told import count, seconds, seconds_or_none
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
     from pgdbpool.top.figures import Holder
 
+# The token of a worker, which is the end of what its sessions are called.
+TOKEN: Final = re.compile(r":([0-9a-f]+)\.([0-9]+)\Z")
 # Who has a session: its server, and its process there.
 Owners = dict[tuple[str, int | None], "Holder"]
 
@@ -115,10 +118,12 @@ def _session(
 
 
 def _whose(told: dict[str, Any], state: dict[str, Any]) -> str:
-    program, _, token = told["application_name"].partition(":")
-    service, _, age = token.partition(".")
-    if service and service == state["service"]["id"]:
+    """Return the worker, or else host and program: the page's `clientOf`."""
+    name = told["application_name"]
+    token = TOKEN.search(name)
+    if token and token[1] == state["service"]["id"]:
         for worker in state["workers"]:
-            if str(worker["age"]) == age:
+            if str(worker["age"]) == token[2]:
                 return f"worker {worker['pid']}"
+    program = name[: token.start()] if token else name
     return f"{told['client'] or 'local'}, {program}"

@@ -53,6 +53,7 @@ class Source:
             self._headers["Authorization"] = f"Bearer {_in_header(token)}"
         self._opener = opener_for(self.url)
         self._past = Past()
+        self._is_known = False
 
     def look(self) -> Figures:
         """Return how the service is doing. Blocks for some seconds at most.
@@ -64,13 +65,15 @@ class Source:
         if not isinstance(state, dict) or "workers" not in state:
             raise SourceError(f"{self.url} is no status page", may_pass=False)
         try:
-            return figures_of(state, self._past)
+            figures = figures_of(state, self._past)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             raise SourceError(
                 f"{self.url} is the status page of another version, which has "
                 "something else to show; run the pgdbpool top of that version",
                 may_pass=False,
             ) from None
+        self._is_known = True
+        return figures
 
     def _fetch(self) -> Any:  # noqa: ANN401 - as JSON
         request = urllib.request.Request(  # noqa: S310 - the scheme was looked at
@@ -78,15 +81,24 @@ class Source:
         )
         try:
             with self._opener.open(request, timeout=TIMEOUT) as answer:
-                return json.loads(answer.read(MOST))
+                return json.loads(_body_of(answer))
         except urllib.error.HTTPError as error:
             with error:
                 raise self._refusal(error) from None
+        except http.client.IncompleteRead:
+            raise SourceError(
+                f"{self.url}: its answer was cut off", may_pass=True
+            ) from None
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise SourceError(f"{self.url}: {reason}", may_pass=True) from None
         except (ValueError, RecursionError):
-            return None
+            # Where a page was before, its service may have been cut off in the middle
+            # of an answer that tells no length, or what stands in front may say that
+            # it is away.
+            raise SourceError(
+                f"{self.url} is no status page", may_pass=self._is_known
+            ) from None
 
     def _refusal(self, error: urllib.error.HTTPError) -> SourceError:
         status = error.code
@@ -106,6 +118,18 @@ class Source:
         if status == HTTPStatus.NOT_FOUND:
             return SourceError(f"{self.url} is not there (404)", may_pass=False)
         return SourceError(f"{self.url} answers {status}", may_pass=True)
+
+
+def _body_of(answer: http.client.HTTPResponse) -> bytes:
+    """Return what an answer says; what is too long is not read to the end.
+
+    Raises:
+        IncompleteRead: it was cut off. `read` with a limit notices that in chunks only.
+    """
+    body = answer.read(MOST)
+    if answer.length and len(body) < MOST:
+        raise http.client.IncompleteRead(body, answer.length)
+    return body
 
 
 def _in_header(token: str) -> str:

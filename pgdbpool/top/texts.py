@@ -8,6 +8,8 @@ from typing import Final
 from rich.cells import cell_len
 from rich.text import Text
 
+from pgdbpool import terminal
+
 # More of one text is never looked at.
 LONGEST: Final = 2000
 # Below so many seconds a duration has this unit, digits of a fraction, and name.
@@ -22,8 +24,8 @@ UNITS: Final[tuple[tuple[float, float, int, str], ...]] = (
 
 
 def printable(words: str) -> str:
-    """Return it without what a terminal obeys: escapes, ends of lines, directions."""
-    return "".join(one if one.isprintable() else "?" for one in words[:LONGEST])
+    """Return what is looked at of it, without what a terminal would obey."""
+    return terminal.printable(words[:LONGEST])
 
 
 def text(words: str, style: str = "") -> Text:

@@ -51,7 +51,7 @@ def verdict_of(
     Args:
         health: as each worker that answers has it.
         holders: of its connections, in all workers, the longest first.
-        servers: its endpoints.
+        servers: its endpoints, in its order.
     """
     told = dict.fromkeys(reason for one in health for reason in one.reasons)
     reasons = "; ".join([*told][:MOST_REASONS])

@@ -72,6 +72,20 @@ def test_a_role_that_may_too_much_is_a_warning(
     assert right in told.text("privileges").upper()
 
 
+def test_a_role_whose_name_a_terminal_would_obey_is_harmless(
+    admin: connection, shop: str
+) -> None:
+    """It is printed without that; JSON has it as it is."""
+    name = "su\x1b[31mper"
+    ask(admin, f'CREATE ROLE "{name}" LOGIN BYPASSRLS')
+    dsn = make_dsn(shop, user=name)
+    result = CliRunner().invoke(command, ["check", dsn], color=True)
+    assert "\x1b" not in result.output
+    assert "su?[31mper has BYPASSRLS" in result.output
+    assert 'ALTER ROLE "su?[31mper" NOBYPASSRLS' in result.output
+    assert Told(dsn).endpoints[0]["user"] == name
+
+
 def test_limits_that_are_not_set_are_a_warning(admin: connection, shop: str) -> None:
     """By their names, and only those."""
     ask(admin, "ALTER ROLE shop RESET lock_timeout")

@@ -12,7 +12,7 @@ from pgdbpool import ConnectionPool
 from pgdbpool.commands.top import top
 from pgdbpool.demo.postgres import free_port
 from pgdbpool.top.past import OVERLAP
-from pgdbpool.top.source import Source
+from pgdbpool.top.source import Source, SourceError
 from tests.integration.pages import COMMAND, Answering, served, status_of
 from tests.unit.top_states import NOW, held, state_of, worker
 from tests.waiting import until
@@ -151,6 +151,41 @@ def test_what_is_no_status_page_is_told(app: Answering, complaint: str | None) -
         1,
         f"pgdbpool top: {url}status.json {complaint}\n",
     )
+
+
+@pytest.mark.parametrize("left", [0, 1, 100])
+def test_a_service_that_ends_in_the_middle_of_an_answer_may_come_back(
+    left: int,
+) -> None:
+    """Its length says that there was more to come."""
+    whole = json.dumps(state_of(worker(4711))).encode()
+    length = {"Content-Length": str(len(whole))}
+    with (
+        served(Answering("200 OK", whole[: left and -left], **length)) as url,
+        pytest.raises(SourceError, match="json: its answer was cut off") as caught,
+    ):
+        Source(url, None).look()
+    assert caught.value.may_pass
+
+
+@pytest.mark.parametrize("body", [b"", b'{"workers": [', b"<h1>Back soon</h1>"])
+def test_a_page_that_was_there_may_come_back(body: bytes) -> None:
+    """An answer that tells no length was cut off, or it is a proxy's meanwhile.
+
+    One that is complete, and not of a page, is another application's.
+    """
+    port = free_port()
+    page = Answering("200 OK", json.dumps(state_of(worker(4711))).encode())
+    with served(page, port) as url:
+        source = Source(url, None)
+        source.look()
+    for told, may_pass in ((body, True), (b"{}", False)):
+        with (
+            served(Answering("200 OK", told, **TEXT), port),
+            pytest.raises(SourceError, match="is no status page") as caught,
+        ):
+            source.look()
+        assert caught.value.may_pass is may_pass
 
 
 def test_only_what_is_new_is_asked_for() -> None:

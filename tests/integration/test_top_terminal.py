@@ -41,6 +41,7 @@ def is_restored(drawn: str) -> bool:
 def test_it_lives_through_a_restart_of_the_service(pool: ConnectionPool) -> None:
     """It says that it tries again and how old is what it shows, and goes on."""
     port = free_port()
+    cut = Answering("200 OK", b'{"workers": [', **{"Content-Length": "5000"})
     with status_of(pool) as app, contextlib.ExitStack() as serving:
         url = serving.enter_context(served(app, port))
         with Terminal(url, *SOON) as terminal:
@@ -50,6 +51,8 @@ def test_it_lives_through_a_restart_of_the_service(pool: ConnectionPool) -> None
             until(lambda: b"trying again. What you see is" in seen, 20.0)
             with served(Answering("502 Bad Gateway"), port):
                 until(lambda: b"answers 502; trying" in seen, 20.0)
+            with served(cut, port):
+                until(lambda: b"its answer was cut off; trying" in seen, 20.0)
             del seen[:]
             with served(app, port):
                 until(

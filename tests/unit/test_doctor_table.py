@@ -113,6 +113,25 @@ def test_markup_in_what_a_server_says_is_not_obeyed() -> None:
     assert said in "\n".join(printed(diagnosed([facts]), 200))
 
 
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_what_a_terminal_would_obey_is_not_printed(width: int) -> None:
+    """Whatever a server calls its roles, or says, and in each part of the table."""
+    bad = "a\x1b[31m\x9b2J\n\u202eb"
+    limits = {**primary().limits, "lock_timeout": 0.0}
+    servers = [
+        primary(f"{bad}:1", user=bad, superusers=[bad], limits=limits, tls=bad),
+        standby(f"{bad}:2", user=bad, superuser=True),
+        Facts(f"{bad}:3", Trouble.LOGIN, bad, refusing_addresses={bad: bad}),
+    ]
+    lines = printed(diagnosed(servers), width)
+    assert all(line.isprintable() for line in lines)
+    assert max(map(len, lines)) <= width
+    text = "".join("".join(lines).split())
+    assert "refusesthelogin:a?[31m?2J??b" in text
+    assert "a?[31m?2J??bcanbecomeasuperuserbySETROLEa?[31m?2J??b" in text
+    assert 'ALTERROLE"a?[31m?2J??b"SETlock_timeout' in text
+
+
 @pytest.mark.parametrize("width", [30, 40, 60])
 def test_where_a_table_has_no_place_each_server_has_a_block(width: int) -> None:
     """In which no word is split that has a place."""

@@ -34,46 +34,6 @@ def verdict(*pools: dict[str, Any]) -> tuple[str, str]:
     return found.verdict.kind, found.verdict.words
 
 
-def test_the_connections_of_all_workers_are_one_service() -> None:
-    """Counted together, by server; of the times the longest."""
-    one = endpoint("db1:5432", in_use=2, idle=1, lag=0.5, round_trip=0.002)
-    other = endpoint("db1:5432", in_use=1, connecting=1, lag=2.5, round_trip=0.001)
-    (server,) = figures_of(
-        state_of(worker(1, endpoints=[one]), worker(2, endpoints=[other]))
-    ).servers
-
-    assert (server.in_use, server.idle, server.connecting) == (3, 1, 1)
-    assert (server.lag, server.round_trip) == (2.5, 0.002)
-    assert server.most == 8
-
-
-def test_the_worst_that_a_worker_knows_counts() -> None:
-    """With what the server said last."""
-    down = endpoint("db1:5432", state="down", role=None, last_error="refused")
-    lines = lines_of(state_of(worker(1, endpoints=[down]), worker(2)))
-
-    (server,) = (line for line in lines if line.startswith("shop  db1:5432  "))
-    assert server.split()[2:4] == ["primary", "down"]
-    assert "db1:5432: refused" in lines
-
-
-def test_a_primary_has_no_lag() -> None:
-    """Though it may tell one of when it was a standby."""
-    both = [
-        endpoint("a:1", lag=0.0, round_trip=0.002),
-        endpoint("b:1", lag=1.5, role="standby"),
-    ]
-    lines = lines_of(state_of(worker(1, endpoints=both)))
-    told = [line.split()[3:-2] for line in lines if ":1 " in line]
-    assert told == [["up", "-", "2.0", "ms"], ["up", "1.5", "s", "-"]]
-
-
-def test_what_a_server_said_before_it_came_back_is_past() -> None:
-    """It is not shown of one that is up."""
-    text = shown(state_of(worker(1, endpoints=[endpoint("a:1", last_error="no")])))
-    assert "a:1: no" not in text
-
-
 def test_a_worker_that_does_not_answer_is_told() -> None:
     """It may be the one that matters."""
     silent = {"age": 3, "pid": 3, "answers": False, "pools": []}
@@ -192,6 +152,12 @@ def test_a_server_that_is_away_is_the_verdict_where_all_else_is_well() -> None:
     ]
     words = "db2:5432 is down, db3:5432 is astray"
     assert verdict(pool(), pool(endpoints=away)) == ("busy", words)
+    words = "db3:5432 is astray, db2:5432 is down"
+    assert verdict(pool(endpoints=away[::-1])) == ("busy", words)
+    words = "db2:5432 is down (2), up (1), db3:5432 is astray (2), up (1)"
+    well = [{**one, "state": "up"} for one in away]
+    several = [pool(endpoints=one) for one in (away, well, away)]
+    assert verdict(*several) == ("busy", words)
     held_long = pool(endpoints=away, sessions=[held(12.0)])
     assert verdict(held_long)[1].startswith("held for 12 s")
 
@@ -218,6 +184,8 @@ def test_verdicts_are_in_the_words_of_the_page() -> None:
     full = pool(health={**WELL, "saturated": True})
     long = pool(sessions=[held(12.0), held(11.0)])
     away = pool(endpoints=[endpoint("X", state="down")])
+    assert verdict(away, pool(endpoints=[endpoint("X")]))[1] == "X is down (1), up (1)"
+    assert all(words in script for words in ("`${state} (${", 'told.join(", ")'))
 
     for one in (pool(), bad, pool(health=worse), full, long, away):
         kind, words = verdict(one)
@@ -226,6 +194,30 @@ def test_verdicts_are_in_the_words_of_the_page() -> None:
             r"X|down|12 s: GET /report, shop/report.py:41|1 ", words
         ):
             assert phrase in function
+
+
+def test_a_session_is_of_the_worker_whose_token_its_name_ends_with() -> None:
+    """A name may have colons of its own; what is no token is a part of it."""
+    whose = {
+        "shop:web:abc.7": "worker 4717",
+        "shop:web/web1/4711:abc.7": "worker 4717",
+        ":abc.7": "worker 4717",
+        "shop:web:abc.8": "local, shop:web",
+        "shop:web:fed0.7": "local, shop:web",
+        "shop:web": "local, shop:web",
+        "shop:abc.7:web": "local, shop:abc.7:web",
+        "shop:abc.7x": "local, shop:abc.7x",
+        "psql": "local, psql",
+        "": "local, ",
+    }
+    told = [
+        session(number, application_name=name, client="")
+        for number, name in enumerate(whose)
+    ]
+    found = figures_of(state_of(worker(4717), server=[seen(*told)])).seen.sessions
+    assert [one.whose for one in sorted(found, key=lambda one: one.pid)] == [
+        *whose.values()
+    ]
 
 
 @pytest.mark.parametrize(

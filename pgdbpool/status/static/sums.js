@@ -62,10 +62,10 @@ export function routesOf(parts) {
 }
 
 export function clientOf(session, { service, workers }) {
-  const [, token = ""] = session.application_name.split(":");
-  const [id, age] = token.split(".");
+  // A worker's token is the end of the name, which may have other colons.
+  const [, program, id, age] = /^(.*?)(?::([0-9a-f]+)[.]([0-9]+))?$/s.exec(session.application_name);
   const worker = id && id === service.id && workers.find((one) => String(one.age) === age);
-  return worker ? workerName(worker) : `${session.client || "local"}, ${session.application_name.split(":")[0]}`;
+  return worker ? workerName(worker) : `${session.client || "local"}, ${program}`;
 }
 
 export function verdictOf(parts, held) {
