@@ -23,10 +23,13 @@ logger = logging.getLogger(__name__)
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
-# How long a client may take to say what it wants, seconds.
+# How long a client may be silent before it has said what it wants, seconds.
 PATIENCE: Final = 5.0
-# So many are answered at once; others are hung up on.
+# So many are served at once. One more takes the place of whoever has been saying what
+# it wants for longest; where all are being answered already, it is hung up on.
 MOST_CLIENTS: Final = 64
+# What announces that more comes than the head of a request.
+HAS_BODY: Final = {"content-length", "transfer-encoding"}
 # How long it waits where nobody can be let in, and for its thread to end, seconds.
 PAUSE: Final = 0.1
 END_WITHIN: Final = 1.0
@@ -121,7 +124,7 @@ class Listener:
         """Leave the port to the parent: a forked child has none of its threads."""
         server, self._server = self._server, None
         if server is not None:
-            server.let_go()
+            server.forget()
 
 
 class _Handler(WSGIRequestHandler):
@@ -131,13 +134,33 @@ class _Handler(WSGIRequestHandler):
     protocol_version = "HTTP/1.0"
     timeout = PATIENCE
 
+    def run_wsgi(self) -> None:
+        """Have the application answer."""
+        if HAS_BODY.isdisjoint(
+            map(str.lower, self.headers)
+        ):  # else it goes on saying what it wants
+            self._is_heard()
+        super().run_wsgi()
+
+    def send_response(self, code: int, message: str | None = None) -> None:
+        """Begin to answer."""
+        self._is_heard()
+        super().send_response(code, message)
+
+    def _is_heard(self) -> None:
+        self.server.talking.pop(self.connection, None)  # type: ignore[attr-defined]
+
     def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002, ARG002 - as it is there
         # Also what clients do wrong: whoever can reach the port could fill the log.
         logger.debug(message.rstrip(), *args)
 
 
 class _Server(ThreadedWSGIServer):
-    """Answers `MOST_CLIENTS` at once, from `serve` to `end`."""
+    """Answers `MOST_CLIENTS` at once, from `serve` to `end`.
+
+    Attributes:
+        talking: the clients that have not said yet what they want, the first first.
+    """
 
     timeout = 0  # seconds: where nobody has come there is nobody to wait for
 
@@ -145,6 +168,8 @@ class _Server(ThreadedWSGIServer):
         self, host: str, port: int, app: Application, sock: socket.socket
     ) -> None:
         self._places = threading.BoundedSemaphore(MOST_CLIENTS)
+        self.talking: dict[socket.socket, None] = {}
+        self._selector: selectors.BaseSelector | None = None
         self._has_ended = threading.Event()
         self._bell, self._button = socket.socketpair()
         # With a copy of the socket; else it would print what is wrong, and exit.
@@ -154,6 +179,7 @@ class _Server(ThreadedWSGIServer):
         """Answer until the end, and whoever has come by then."""
         try:
             with selectors.DefaultSelector() as selector:
+                self._selector = selector
                 selector.register(self.socket, selectors.EVENT_READ)
                 bell = selector.register(self._bell, selectors.EVENT_READ)
                 while all(key is not bell for key, _ in selector.select()):
@@ -176,6 +202,13 @@ class _Server(ThreadedWSGIServer):
         self._bell.close()
         self._button.close()
 
+    def forget(self) -> None:
+        """Close all in a process that has none of its threads."""
+        self.let_go()
+        selector = self._selector
+        if selector is not None and hasattr(selector, "fileno"):  # of its own
+            selector.close()
+
     def get_request(self) -> tuple[socket.socket, Any]:
         try:
             return super().get_request()
@@ -184,20 +217,33 @@ class _Server(ThreadedWSGIServer):
             raise
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as it is there
-        if not self._places.acquire(blocking=False):
+        if not (self._places.acquire(blocking=False) or self._has_made_room()):
             self.shutdown_request(request)
             return
+        self.talking[request] = None
         try:
             super().process_request(request, client_address)
         except BaseException:
-            self._places.release()
+            self._leave(request)
             raise
+
+    def _has_made_room(self) -> bool:
+        """Hang up on who has been talking for longest, if anybody is."""
+        for client in list(self.talking)[:1]:
+            with contextlib.suppress(OSError):  # it has just gone
+                client.shutdown(socket.SHUT_RDWR)
+            return self._places.acquire(timeout=PAUSE)
+        return False
+
+    def _leave(self, request: Any) -> None:  # noqa: ANN401 - as it is there
+        self.talking.pop(request, None)
+        self._places.release()
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as above
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._places.release()
+            self._leave(request)
 
     def handle_error(self, _: object, client_address: object) -> None:
         logger.debug("no answer to %s", client_address, exc_info=sys.exc_info())

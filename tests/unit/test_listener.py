@@ -203,30 +203,70 @@ def test_what_is_no_host_is_refused(host: Any) -> None:  # noqa: ANN401 - bad on
         Listener(hello, 0, host)
 
 
-def test_clients_that_say_nothing_keep_nobody_out(
+@pytest.mark.parametrize(
+    "said",
+    [b"", b"GET / HT", b"POST / HTTP/1.0\r\nContent-Length: 9\r\n\r\na"],
+    ids=["nothing", "half a request", "half a body"],
+)
+def test_clients_that_take_their_time_keep_nobody_out(said: bytes) -> None:
+    """Who has been talking for longest makes room for the next, however many."""
+
+    def read(environ: dict[str, Any], start: StartResponse) -> list[bytes]:
+        environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        return list(hello(environ, start))
+
+    with serving(read) as listener, contextlib.ExitStack() as stack:
+        talking = [
+            stack.enter_context(socket.create_connection((HOST, listener.port)))
+            for _ in range(MOST_CLIENTS)
+        ]
+        for client in talking:
+            client.sendall(said)
+        for _ in range(3):
+            until(lambda: answers(listener.port))
+        talking[0].settimeout(10.0)
+        assert talking[0].recv(1) == b""
+        talking[-1].setblocking(False)
+        with pytest.raises(BlockingIOError):  # it has its time still
+            talking[-1].recv(1)
+
+
+def test_clients_that_say_nothing_are_hung_up_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Those that are too many are hung up on; the others in the end."""
+    """In the end, though nobody else has come."""
     assert listeners._Handler.timeout == PATIENCE
     monkeypatch.setattr(listeners._Handler, "timeout", SHORT)
-    with serving() as listener, contextlib.ExitStack() as stack:
-        silent = [
-            stack.enter_context(socket.create_connection((HOST, listener.port)))
-            for _ in range(MOST_CLIENTS - 1)
+    with (
+        serving() as listener,
+        socket.create_connection((HOST, listener.port), 10.0) as silent,
+    ):
+        assert silent.recv(1) == b""
+
+
+def test_who_is_being_answered_is_not_hung_up_on() -> None:
+    """One more than there are places for is."""
+    is_open = threading.Event()
+
+    def wait(environ: dict[str, Any], start: StartResponse) -> list[bytes]:
+        is_open.wait(30.0)
+        return list(hello(environ, start))
+
+    with serving(wait) as listener, contextlib.ExitStack() as stack:
+        clients = [
+            stack.enter_context(socket.create_connection((HOST, listener.port), 30.0))
+            for _ in range(MOST_CLIENTS)
         ]
-        assert get(listener.port) == (HTTPStatus.OK, b"hello")
-        more = [
-            stack.enter_context(socket.create_connection((HOST, listener.port)))
-            for _ in range(2)
-        ]
-        more[-1].settimeout(10.0)
-        assert more[-1].recv(1) == b""
-        silent[-1].setblocking(False)
-        with pytest.raises(BlockingIOError):  # it has its time still
-            silent[-1].recv(1)
-        silent[0].settimeout(10.0)
-        assert silent[0].recv(1) == b""
-        until(lambda: answers(listener.port))
+        for client in clients:
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        server = listener._server
+        assert server is not None
+        until(lambda: not (server.talking or server._places._value))
+        with socket.create_connection((HOST, listener.port), 30.0) as late:
+            assert late.recv(1) == b""
+        is_open.set()
+        for client in clients:
+            assert client.recv(100).startswith(b"HTTP/1.0 200")
 
 
 def answers(port: int) -> bool:
@@ -237,14 +277,17 @@ def answers(port: int) -> bool:
 
 
 def test_a_forked_child_serves_only_when_it_is_told_to() -> None:
-    """It has none of the threads; the parent goes on."""
+    """It has none of the threads, nor what they wait with; the parent goes on."""
     with serving() as listener:
+        server: Any = listener._server
+        waiting = until(lambda: server._selector).fileno()
+        assert is_open(waiting)
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
             found = b"?"
             try:
-                rests = listener._server is None
+                rests = listener._server is None and not is_open(waiting)
                 listeners.begin_all()
                 found = b"ok" if rests and get(listener.port)[1] == b"hello" else b"no"
             finally:
@@ -256,6 +299,14 @@ def test_a_forked_child_serves_only_when_it_is_told_to() -> None:
             assert told.read() == b"ok"
         for _ in range(20):
             assert get(listener.port) == (HTTPStatus.OK, b"hello")
+
+
+def is_open(descriptor: int) -> bool:
+    """Whether this process has it."""
+    with contextlib.suppress(OSError):
+        os.fstat(descriptor)
+        return True
+    return False
 
 
 def test_what_it_serves_is_told_that_there_are_threads() -> None:
