@@ -27,7 +27,7 @@ PAUSE: Final = 2.0
 REST: Final = 60.0
 # Nothing newer than this, though it was tried: another worker may have more luck.
 BEHIND: Final = 2 * PAUSE
-# What was seen of a pool that is gone is kept so long.
+# What was seen of a pool, or of a server, that is gone is kept so long.
 MEMORY: Final = 300.0
 
 # Those whose name is like ours but for host, process and token, see `identity`. What
@@ -60,6 +60,9 @@ SESSIONS: Final = """
         OR own.is_cut AND left(found.service, length(own.service)) = own.service
     ORDER BY backend_start, pid LIMIT 500
 """
+
+# What makes Python's own types of the columns.
+CASTERS: Final = (driver.INTEGER, driver.FLOAT, driver.BOOLEAN, driver.UNICODE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,10 +152,11 @@ class Server:
         """Return what is known, without asking. Does not block."""
         if self._process != os.getpid():
             self._begin()
-        names = {pool.name for pool in self._pools()}
+        pools = self._pools()
+        current = {(pool.name, one.name) for pool in pools for one in pool.endpoints}
         now = time.time()
         for key, one in list(self._seen.items()):
-            if one.pool not in names and not one.is_within(MEMORY, now):
+            if key not in current and not one.is_within(MEMORY, now):
                 self._seen.pop(key, None)
         return [one for _, one in sorted(self._seen.items())]
 
@@ -236,5 +240,7 @@ class Server:
 def _sessions(conn: PooledConnection) -> tuple[Session, ...]:
     # The user's own cursors may give rows of another kind.
     with driver.connection.cursor(conn, cursor_factory=driver.cursor) as cur:
+        for caster in CASTERS:  # whatever the application has registered
+            driver.register_type(caster, cur)
         cur.execute(SESSIONS)
         return tuple(Session(*row) for row in cur.fetchall())

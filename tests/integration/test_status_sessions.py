@@ -1,12 +1,16 @@
 """The sessions of a service, as its servers show them to whoever may ask."""
 
+import dataclasses
 import itertools
+import json
 import os
 import socket
 from collections.abc import Iterator
+from decimal import Decimal
 
 import psycopg2
 import pytest
+from psycopg2 import extensions as driver
 
 from pgdbpool import ConnectionPool
 from pgdbpool.demo.postgres import EmbeddedPostgres
@@ -21,6 +25,8 @@ ROLES = ("app", "reader")
 HOSTS = ("web-1", "web-long-host-name-01")
 PIDS = (99, 4194000)
 TOKENS = ("045483723152.9", "045483723152.10", "")
+FLOAT8 = (701,)
+TEXT = (25, 1043)
 LONG = "customer-portal-backend-api-production-service"
 
 
@@ -121,3 +127,22 @@ def test_a_server_that_refuses_is_asked_once_a_minute(
         pool.wait()
         with pool.connection() as conn:
             assert ask(conn, "SELECT 1") == 1
+
+
+def test_whatever_the_application_makes_of_types_is_shown(
+    server: EmbeddedPostgres,
+) -> None:
+    """A cast that it has registered for all connections is for its own queries."""
+    number = driver.new_type(FLOAT8, "NUMBER", lambda text, _: text and Decimal(text))
+    words = driver.new_type(TEXT, "WORDS", lambda text, _: text and text.encode())
+    before = {one: driver.string_types[one] for one in (*FLOAT8, *TEXT)}
+    driver.register_type(number)
+    driver.register_type(words)
+    try:
+        with named(server, "shop") as pool, pool.connection() as conn:
+            assert isinstance(ask(conn, "SELECT 1.5::float8"), Decimal)
+            (session,) = _sessions(conn)
+    finally:
+        driver.string_types.update(before)
+    assert json.loads(json.dumps(dataclasses.asdict(session)))["state"] == "active"
+    assert type(session.seconds) is float

@@ -185,6 +185,17 @@ def test_what_was_seen_of_pools_that_are_gone_is_forgotten(clock: Clock) -> None
     assert server.seen() == []
 
 
+def test_what_was_seen_of_servers_that_are_gone_is_forgotten(
+    server: Server, pool: Pool, clock: Clock
+) -> None:
+    """A name may lead to another address every day; those there are remain."""
+    server.look()
+    pool.endpoints = [Endpoint("db2"), Endpoint("db3")]
+    assert {one.endpoint for one in server.seen()} == {"db1", "db2"}
+    clock.now += MEMORY
+    assert {one.endpoint for one in server.seen()} == {"db2"}
+
+
 def test_a_clock_that_is_set_back_keeps_nobody_from_asking(
     server: Server, pool: Pool, clock: Clock
 ) -> None:
