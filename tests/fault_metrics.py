@@ -1,4 +1,4 @@
-"""The seeded faults of metrics that processes share."""
+"""The seeded faults of metrics, and of what they read."""
 
 from tests.fault_table import Fault
 
@@ -9,6 +9,10 @@ WATCHED = "metrics/watched.py"
 EXPORTER = "metrics/prometheus.py"
 CLIENT = "metrics/client.py"
 HOOKS = "gunicorn/metrics.py"
+FIGURES = "metrics/figures.py"
+OTEL = "metrics/opentelemetry.py"
+SNAPSHOT = "snapshot.py"
+LOOKING = "looking.py"
 
 METRICS = [
     Fault(
@@ -43,7 +47,7 @@ METRICS = [
         SHEET, "if kind in BOUNDED:", "if False:", "endpoints and routes are bounded"
     ),
     Fault(
-        SHEET,
+        FIGURES,
         'max(one, other) if metric.across == "livemax" else one + other',
         "one + other",
         "round trips are not added up",
@@ -56,21 +60,114 @@ METRICS = [
     ),
     Fault(
         NAMES,
-        "len(first) < MOST_NAMES:\n            self._claim",
-        "True:\n            self._claim",
+        "name not in first and len(first) + len(lost) < MOST_NAMES",
+        "name not in first",
         "a file of names ends",
     ),
     Fault(
         NAMES,
-        "        try:\n            self._learn(file)\n",
-        "        try:\n",
-        "names are bounded in all processes together",
+        "len(first) + len(lost) < MOST_NAMES",
+        "len(first) < MOST_NAMES",
+        "names that cannot be written are not tried without end",
+    ),
+    Fault(
+        NAMES,
+        "            there = self._learn(file)\n",
+        "            there: dict[Line, None] = {}\n",
+        "what is known is not written again",
     ),
     Fault(
         NAMES,
         'lines = more[: more.rfind(b"\\n") + 1]',
         "lines = more",
         "a line that is being written is read later",
+    ),
+    Fault(
+        NAMES,
+        "mine = self._begin_anew() if self._is_another(file) else []",
+        "mine: list[Line] = []",
+        "a file that is lost is read anew",
+    ),
+    Fault(
+        NAMES,
+        "return [(*of, name) for of, names in self._first.items() for name in names]",
+        "return []",
+        "a file that is lost is written anew",
+    ),
+    Fault(
+        NAMES,
+        "except (TypeError, ValueError):\n        return None",
+        "except ZeroDivisionError:\n        return None",
+        "a torn line is passed over",
+    ),
+    Fault(
+        NAMES,
+        "if size and os.pread(",
+        "if not size and os.pread(",
+        "a line that was torn off costs no other",
+    ),
+    Fault(
+        NAMES,
+        "if os.write(file, text) < len(text):",
+        "if not os.write(file, text):",
+        "it is told that a name was cut off",
+    ),
+    Fault(
+        NAMES,
+        "            except OSError as error:\n",
+        "            except ZeroDivisionError as error:\n",
+        "a name that cannot be written stops no publishing",
+    ),
+    Fault(
+        NAMES,
+        "if name == OTHER or name in lost:",
+        "if name == OTHER:",
+        "what was told with the others stays there",
+    ),
+    Fault(
+        LOOKING,
+        "        return outline.filled(sight)",
+        "            return outline.filled(sight)",
+        "words are made without the lock",
+    ),
+    Fault(
+        LOOKING,
+        "        return sight.holders()",
+        "            return sight.holders()",
+        "words are made without the lock",
+    ),
+    Fault(
+        SNAPSHOT,
+        "backend_pid=seen.backend_pid,\n            holder=",
+        "backend_pid=session_of(seen)[0],\n            holder=",
+        "a session is asked while the pool cannot close it",
+    ),
+    Fault(
+        FIGURES,
+        "pool.outline()",
+        "pool.snapshot()",
+        "metrics look at no connection",
+    ),
+    Fault(
+        FIGURES,
+        "return [(*key, value) for key, value in by_series(found).items()]",
+        "return found",
+        "two endpoints of one name are one series",
+        needs_server=True,
+    ),
+    Fault(
+        OTEL,
+        "yield from traceback.format_exception(kind, one, frames, chain=False)",
+        "yield from traceback.format_exception(kind, one, frames)",
+        "a span tells nothing of what the application was handling",
+        needs_server=True,
+    ),
+    Fault(
+        OTEL,
+        "while (cause := chain[-1].__cause__) is not None",
+        "while (cause := chain[-1].__cause__) is error",
+        "a span tells why a server cannot be reached",
+        needs_server=True,
     ),
     Fault(
         WORKERS,
@@ -126,6 +223,12 @@ METRICS = [
         "            if not self._has_failed:\n",
         "            if True:\n",
         "what fails for long is logged once",
+    ),
+    Fault(
+        WORKERS,
+        "                self._has_warned = True\n",
+        "                pass\n",
+        "names that cannot be shared are warned of once",
     ),
     Fault(
         WORKERS,

@@ -136,17 +136,39 @@ ROLES = (*(role.value for role in Role), "unknown")
 STATES = ("up", "down", "unknown", "astray")
 Figure = tuple[Metric, tuple[str, ...], Value]
 
+# A metric, and the values of its labels.
+Key = tuple[Metric, tuple[str, ...]]
+
 
 def read(pairs: Iterable[tuple[ConnectionPool, Tally]]) -> list[Figure]:
-    """Return the figures of all pools at this moment. Does not block."""
+    """Return the figures of all pools at this moment, each once. Does not block."""
     found: list[Figure] = []
     for pool, tally in pairs:
-        state = pool.snapshot()
+        state = pool.outline()
         found += _of_pool(state)
         for endpoint in state.endpoints:
             found += _of_endpoint(state.name, endpoint)
         found += _of_tally(state.name, tally)
+    # Two endpoints may have one name: one leaves, and its address has come back.
+    return [(*key, value) for key, value in by_series(found).items()]
+
+
+def by_series(figures: Iterable[Figure]) -> dict[Key, Value]:
+    """Return figures by their series; what is of one series is put together."""
+    found: dict[Key, Value] = {}
+    for metric, labels, value in figures:
+        key = metric, labels
+        found[key] = _together(metric, found[key], value) if key in found else value
     return found
+
+
+def _together(metric: Metric, one: Value, other: Value) -> Value:
+    if isinstance(one, Timings) and isinstance(other, Timings):
+        counts = tuple(a + b for a, b in zip(one.counts, other.counts, strict=True))
+        return Timings(one.bounds, counts, one.total + other.total)
+    assert not isinstance(one, Timings)  # noqa: S101 - of one metric both are alike
+    assert not isinstance(other, Timings)  # noqa: S101 - as above
+    return max(one, other) if metric.across == "livemax" else one + other
 
 
 def _of_pool(state: PoolState) -> Iterator[Figure]:

@@ -71,6 +71,11 @@ TIMED: Final = {
 }
 
 
+# What Python writes between a cause and its error (`traceback`).
+CAUSED: Final = (
+    "\nThe above exception was the direct cause of the following exception:\n\n"
+)
+
 # Who holds, as `Hold.__repr__` has it in the messages of errors.
 HOLDER: Final = re.compile(r"(?<=hold by ).*(?=, acquired at )", re.DOTALL)
 
@@ -319,13 +324,28 @@ class Telling:
         """End a span, with what went wrong, if something did."""
         if error is not None and span.is_recording():
             kind, text = _kind(error), hidden(str(error).strip())
-            stack = "".join(traceback.format_exception(error))
+            stack = "".join(_traced(error))
             span.set_attribute("error.type", kind)
             event = {"type": kind, "message": text, "stacktrace": hidden(stack)}
             told = {f"exception.{name}": value for name, value in event.items()}
             span.add_event("exception", told)
             span.set_status(trace.Status(trace.StatusCode.ERROR, text))
         span.end()
+
+
+def _traced(error: BaseException) -> Iterator[str]:
+    """Yield an error's traceback, after those of what it was raised from.
+
+    Not of what the application was handling meanwhile, which can tell of its data.
+    """
+    chain = [error]
+    while (cause := chain[-1].__cause__) is not None and cause not in chain:
+        chain.append(cause)
+    for one in reversed(chain):
+        kind, frames = type(one), one.__traceback__
+        yield from traceback.format_exception(kind, one, frames, chain=False)
+        if one is not error:
+            yield CAUSED
 
 
 def _kind(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pgdbpool.histograms import BOUNDS
 from pgdbpool.metrics.client import floatToGoString, make_value, provide_files
-from pgdbpool.metrics.figures import Figure, Metric, Value
+from pgdbpool.metrics.figures import Figure, Key, Metric, Value, by_series
 from pgdbpool.metrics.names import Names
 from pgdbpool.snapshot import Timings
 
@@ -24,9 +24,6 @@ SUFFIXES: Final = {"gauge": "", "counter": "_total", "histogram": "_sum"}
 
 # The labels of which there can be any number.
 BOUNDED: Final = ("endpoint", "route")
-
-# A metric, and the values of its labels.
-Key = tuple[Metric, tuple[str, ...]]
 
 
 class Series:
@@ -99,6 +96,11 @@ class Sheet:
         """Whether anything was written in the name of this process."""
         return bool(self._written)
 
+    @property
+    def unshared(self) -> OSError | None:
+        """Why names have no series of their own that should; None: they have."""
+        return self._names.error
+
     def forget(self) -> None:
         """Begin anew, as a forked child must: nothing is written in its name yet."""
         self._names.forget()
@@ -115,12 +117,12 @@ class Sheet:
                 have begun anew.
 
         Raises:
-            OSError: the directory or its files cannot be written.
+            OSError: the directory or the files of prometheus_client cannot be written.
         """
         if not self.has_begun:
             provide_files()
         self._note(sources)
-        now = self._gathered(figures)
+        now = by_series(map(self._named, figures))
         for metric, labels in self._series.keys() - now.keys():
             if metric.kind == "gauge":
                 now[metric, labels] = GONE[metric.across]
@@ -139,19 +141,14 @@ class Sheet:
                     series.begin_anew()
                     self._written.pop(key, None)
 
-    def _gathered(self, figures: Iterable[Figure]) -> dict[Key, Value]:
-        """Return the figures by their series, of which there is a bounded number."""
-        found: dict[Key, Value] = {}
-        for metric, labels, value in figures:
-            key, number = (metric, labels), value
-            kind = metric.labels[1] if len(labels) > 1 else ""
-            if kind in BOUNDED:
-                pool, name, *others = labels
-                key = metric, (pool, self._names.of(kind, pool, name), *others)
-            if key in found:
-                number = _together(metric, found[key], value)
-            found[key] = number
-        return found
+    def _named(self, figure: Figure) -> Figure:
+        """Return a figure by the name of its series, of which a bounded number is."""
+        metric, labels, value = figure
+        kind = metric.labels[1] if len(labels) > 1 else ""
+        if kind in BOUNDED:
+            pool, name, *others = labels
+            labels = pool, self._names.of(kind, pool, name), *others
+        return metric, labels, value
 
     def _write(self, key: Key, value: Value) -> None:
         series = self._series.get(key)
@@ -174,13 +171,3 @@ class Sheet:
             for bound in (*BOUNDS, math.inf):
                 le = (*labels, floatToGoString(bound))
                 yield make(f"{name}_bucket", (*names, "le"), le, text)
-
-
-def _together(metric: Metric, one: Value, other: Value) -> Value:
-    """Return what is told in one series."""
-    if isinstance(one, Timings) and isinstance(other, Timings):
-        counts = tuple(a + b for a, b in zip(one.counts, other.counts, strict=True))
-        return Timings(one.bounds, counts, one.total + other.total)
-    assert not isinstance(one, Timings)  # noqa: S101 - of one metric both are alike
-    assert not isinstance(other, Timings)  # noqa: S101 - as above
-    return max(one, other) if metric.across == "livemax" else one + other

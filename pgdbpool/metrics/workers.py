@@ -21,6 +21,7 @@ from time import monotonic
 from typing import Any, Final
 
 from pgdbpool import forks, greenlets
+from pgdbpool.histograms import OTHER
 from pgdbpool.metrics.figures import CONNECTIONS, Figure
 from pgdbpool.metrics.sheet import Sheet
 from pgdbpool.watchdog import watchdog
@@ -66,7 +67,7 @@ class Publisher:
         # One publishes at a time: what was read first must not be written last.
         self._turn = threading.Lock()
         self._sheet.forget()
-        self._is_busy = self._is_running = self._has_failed = False
+        self._is_busy = self._is_running = self._has_failed = self._has_warned = False
         self._is_over = _is_resting
         # When an event is to be followed by a publication; False: never.
         self.is_listening = not _is_resting
@@ -178,6 +179,14 @@ class Publisher:
             if self._has_failed:
                 logger.info("the metrics of this process are published again")
             self._has_failed = False
+            if self._sheet.unshared is not None and not self._has_warned:
+                self._has_warned = True
+                logger.warning(
+                    "new routes and endpoints of this process are told together, as "
+                    "'%s': their names cannot be shared with other processes: %s",
+                    OTHER,
+                    self._sheet.unshared,
+                )
 
 
 def _on_time(publisher: "weakref.ref[Publisher]") -> None:

@@ -13,9 +13,18 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
+from psycopg2.errors import InvalidTextRepresentation
 from psycopg2.extensions import connection, parse_dsn
 
-from pgdbpool import ConnectionPool, EndpointDown, NestedCheckout, PoolExhausted
+from pgdbpool import (
+    ConnectionPool,
+    EndpointDown,
+    NestedCheckout,
+    PoolClosed,
+    PoolError,
+    PoolExhausted,
+    TooManyRequests,
+)
 from pgdbpool.demo.postgres import HOST, EmbeddedPostgres, free_port
 from pgdbpool.histograms import BOUNDS
 from pgdbpool.metrics.opentelemetry import OpenTelemetryMetrics
@@ -211,6 +220,70 @@ def test_a_span_tells_no_more_of_a_request_than_its_route(
         for secret in ("c4k3xn", "s3cret", "a1b2c3d4", "hidden"):
             assert secret not in told
     assert " for GET /hold by/* (" in str(exhausted.status.description)
+
+
+SECRET = "secret@example.org"
+
+
+def refused_in_an_error(pool: ConnectionPool, conn: connection) -> PoolError:
+    """Acquire while the application handles an error that tells of its data."""
+    with conn.cursor() as cur:
+        try:
+            cur.execute("SELECT CAST(%s AS integer)", (SECRET,))
+        except InvalidTextRepresentation:
+            with pytest.raises(PoolError) as raised:
+                pool.acquire(WAITED)
+    conn.rollback()
+    return raised.value
+
+
+def stack_in(span: ReadableSpan) -> str:
+    """Return the traceback in a span."""
+    (event,) = span.events
+    assert event.attributes is not None
+    return str(event.attributes["exception.stacktrace"])
+
+
+def test_a_span_tells_nothing_of_what_the_application_was_handling(
+    telemetry: Telemetry, pool: ConnectionPool, admin: connection
+) -> None:
+    """Whichever way it is refused: an error of the driver has values of its SQL."""
+    telemetry.watch(pool)
+    conn = pool.acquire()
+    refused = [refused_in_an_error(pool, conn)]
+    pool.release(conn, conn.hold)
+    with one_waits(pool):
+        refused.append(refused_in_an_error(pool, admin))
+    pool.close()
+    refused.append(refused_in_an_error(pool, admin))
+
+    assert [type(e) for e in refused] == [NestedCheckout, TooManyRequests, PoolClosed]
+    spans = [span for span in telemetry.spans("wait") if span.events]
+    for error, span in zip(refused, spans, strict=True):
+        assert SECRET in str(error.__context__)
+        assert f"{type(error).__name__}: pool 'metered'" in stack_in(span)
+        assert SECRET not in stack_in(span)
+
+
+def test_a_span_tells_why_a_server_cannot_be_reached(
+    telemetry: Telemetry, admin: connection
+) -> None:
+    """As libpq said it; and nothing of what was handled while it connected."""
+    nowhere = f"host={HOST} port={free_port()}"
+    with contextlib.closing(metered(nowhere, grace=0.0, threaded=False)) as pool:
+        telemetry.watch(pool)
+        error = refused_in_an_error(pool, admin)
+
+    assert isinstance(error, EndpointDown)
+    assert error.__cause__ is not None
+    assert SECRET in str(error.__cause__.__context__)
+    connected, waited = telemetry.spans("connect")[0], telemetry.spans("wait")[0]
+    for span in (connected, waited):
+        assert "psycopg2.OperationalError: connection to server" in stack_in(span)
+        assert SECRET not in stack_in(span)
+    cause, _, effect = stack_in(waited).partition("the direct cause of the following")
+    assert str(error.__cause__) in cause
+    assert f"pgdbpool.errors.EndpointDown: {error}" in effect
 
 
 def test_only_waits_that_last_are_spans(

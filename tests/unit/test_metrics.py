@@ -12,6 +12,7 @@ from opentelemetry.metrics import NoOpMeterProvider
 from prometheus_client import CollectorRegistry, generate_latest
 
 from pgdbpool import ConnectionPool, SettingsError
+from pgdbpool.endpoint.host import ANSWERS
 from pgdbpool.endpoint.standing import Role
 from pgdbpool.metrics import figures
 from pgdbpool.metrics import prometheus as exporter
@@ -22,6 +23,8 @@ from pgdbpool.metrics.prometheus import PrometheusMetrics
 from pgdbpool.metrics.tally import Tally
 from tests.documentation import ROOT, table
 from tests.fresh import python, run
+from tests.unit.scripted_cluster import endpoint_of
+from tests.unit.scripted_name import PRIMARY, STANDBY, A, B, Named
 
 LIBRARIES = {
     "prometheus": ("prometheus_client", "prometheus-client", "prometheus"),
@@ -264,6 +267,31 @@ def test_endpoints_without_end_have_series_with_an_end(
         for name, (timings, failed) in tally.connects().items()
     }
     assert found == {"db0:5432": (1, 1), "db1:5432": (1, 1), "(other)": (3, 3)}
+
+
+def test_two_endpoints_of_one_name_are_one_series() -> None:
+    """One leaves with its last connection, and its address has come back."""
+    roster = Named({A: PRIMARY, B: STANDBY})
+    held = roster.hold(A)
+    roster.look_up()
+    for addresses in ({B}, {A, B}):
+        roster.leads_to = frozenset(addresses)
+        roster.look_up(2 * ANSWERS)
+    old = endpoint_of(held)
+    (new,) = (e for e in roster.endpoints if e.name == old.name and e is not old)
+    for endpoint, trip in ((old, 0.5), (new, 0.25)):
+        endpoint.standing.role, endpoint.standing.round_trip = Role.PRIMARY, trip
+    roster.hold(A)
+    pool, registry = make_pool("a"), CollectorRegistry()
+    pool._roster = roster
+    PrometheusMetrics(pool, registry=registry)
+
+    lines = scraped(registry)
+
+    labels = f'endpoint="{old.name}",pool="a"'
+    assert f"pgdbpool_endpoint_round_trip_seconds{{{labels}}} 0.5" in lines
+    labels += ',role="primary",state="in_use"'
+    assert f"pgdbpool_connections{{{labels}}} 2.0" in lines
 
 
 @pytest.mark.parametrize("name", LIBRARIES)

@@ -1,5 +1,6 @@
 """How figures are written for other processes, without any and without a server."""
 
+import errno
 import gc
 import logging
 import threading
@@ -23,7 +24,6 @@ from pgdbpool.metrics.figures import (
     ROUND_TRIP,
     Figure,
 )
-from pgdbpool.metrics.names import Names
 from pgdbpool.metrics.sheet import Sheet
 from pgdbpool.metrics.workers import Publisher
 from pgdbpool.snapshot import Timings
@@ -166,39 +166,6 @@ def _few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_few")
-def test_names_are_bounded_in_all_processes_together(tmp_path: Path) -> None:
-    """What one gives a series of its own, the others do too."""
-    one, other = Names(), Names()
-    found = [one.of("route", "shop", name) for name in ("a", "b")]
-    found += [other.of("route", "shop", name) for name in ("c", "d", "a", OTHER)]
-    found += [one.of("route", "shop", name) for name in ("d", "c")]
-    assert found == ["a", "b", "c", OTHER, "a", OTHER, OTHER, "c"]
-    assert Names().of("route", "shop", "d") == OTHER
-    (tmp_path / naming.FILE).unlink()  # nobody needs it any more
-    assert one.of("route", "shop", "e") == OTHER
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.usefixtures("_few")
-def test_names_of_each_kind_and_pool_are_counted_apart() -> None:
-    """And a line is not longer than what stands in it."""
-    names = Names()
-    for kind, pool in [("route", "shop"), ("route", "news"), ("endpoint", "shop")]:
-        found = [names.of(kind, pool, f"{number}\n") for number in range(5)]
-        assert found == ["0\n", "1\n", "2\n", OTHER, OTHER]
-
-
-@pytest.mark.usefixtures("_few")
-def test_a_line_of_which_the_end_is_missing_is_nobodys(tmp_path: Path) -> None:
-    """Another process writes it now; its end comes later."""
-    names, file = Names(), tmp_path / naming.FILE
-    file.write_text('["route", "shop", "a"]\n["rou')
-    assert names.of("route", "shop", "a") == "a"
-    file.write_text('["route", "shop", "a"]\n["route", "shop", "b"]\n')
-    assert [names.of("route", "shop", name) for name in "cde"] == ["c", OTHER, OTHER]
-
-
-@pytest.mark.usefixtures("_few")
 def test_endpoints_without_end_share_their_gauges(sheet: Sheet, kept: Kept) -> None:
     """Sums of what is added up, the longest of what is not."""
     figures: list[Figure] = []
@@ -214,6 +181,32 @@ def test_endpoints_without_end_share_their_gauges(sheet: Sheet, kept: Kept) -> N
     assert kept["p_hold_seconds_bucket", "shop", OTHER, "0.001"] == 3 + 4
     assert kept["p_hold_seconds_sum", "shop", OTHER] == 3 + 4
     assert len({labels[1] for name, *labels in kept if "connections" in name}) == 4
+
+
+def test_what_cannot_be_named_for_all_is_told_all_the_same(
+    sheet: Sheet, kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the others, also later on: what was counted there is not counted twice."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    def write(count: int) -> None:
+        holds: Figure = (HOLDS, ("shop", "GET /late"), timings(count))
+        sheet.write([(MAX_CONNECTIONS, POOL, 4), holds], {"shop": POOL})
+
+    sheet.write([(HOLDS, ("shop", "GET /"), timings(2))], {"shop": POOL})
+    assert sheet.unshared is None
+    with monkeypatch.context() as patch:
+        patch.setattr(naming.os, "write", full)
+        write(3)
+    write(5)
+    assert kept["p_max_connections", "shop"] == 4
+    assert kept["p_hold_seconds_sum", "shop", OTHER] == 5
+    assert ("p_hold_seconds_sum", "shop", "GET /late") not in kept
+    assert sheet.unshared is not None
+    sheet.forget()
+    assert sheet.unshared is None
 
 
 # When it is written.
@@ -376,3 +369,18 @@ def test_what_fails_for_long_is_logged_once(
         scripted.publisher.publish()
         scripted.publisher.publish()
     assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
+
+
+def test_names_that_cannot_be_shared_are_warned_of_once(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And all else is published."""
+    scripted = make(has_threads=False)
+    scripted.publisher._sheet._names.error = OSError("no space left on device")
+    for _ in range(2):
+        scripted.publisher.publish()
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "'(other)'" in record.getMessage()
+    assert "no space left on device" in record.getMessage()
+    assert scripted.reads == 2
