@@ -118,19 +118,16 @@ class Holding(Releasing):
         asked = hold.since
         deadline = math.inf if limit is None else asked + limit
         tries = 0
-        try:
-            while True:
-                if conn is None:
-                    conn = self._stand_in_line(hold, asked, deadline, again=tries > 0)
-                if self._is_fit(conn, deadline):
-                    return conn
-                conn = None
-                tries += 1
-                self._pause(tries, deadline)
-        except PoolError:
-            with self._lock:
-                self._roster.stats.requests_errors += 1
-            raise
+        while True:
+            if conn is None:
+                conn = self._stand_in_line(hold, asked, deadline, again=tries > 0)
+            if self._is_fit(conn, deadline):
+                with self._lock:
+                    self._roster.count_wait(hold, monotonic())
+                return conn
+            conn = None
+            tries += 1
+            self._pause(tries, deadline)
 
     def _stand_in_line(
         self, hold: Hold, asked: float, deadline: float, *, again: bool
@@ -155,9 +152,7 @@ class Holding(Releasing):
             if waiter.conn is not None:
                 return waiter.conn
             roster.line.leave(waiter)
-            now = monotonic()
-            roster.stats.requests_wait += now - hold.since
-            error = self._report.no_connection(hold, asked, now)
+            error = self._report.no_connection(hold, asked, monotonic())
         raise error
 
     def _objection(
@@ -182,6 +177,9 @@ class Holding(Releasing):
         with self._lock:
             self._roster.withdraw(hold)
             conn = self._roster.given_to(hold)
+            if conn is None:
+                self._roster.stats.requests_errors += 1
+                self._roster.count_wait(hold, monotonic())
         if conn is not None:
             # Nobody knows in the middle of what it was interrupted.
             self.release(conn, hold, keep=False)

@@ -158,7 +158,7 @@ class Keeper(ABC):
     def use_room(self, since: float) -> None:
         """Open what there was no room for, since then."""
         with self._lock:
-            self._roster.plan(monotonic(), since)
+            self._roster.use_room(monotonic(), since)
         self.act()
 
     # Upkeep.

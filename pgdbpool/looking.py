@@ -9,7 +9,7 @@ from pgdbpool.endpoint.entry import Hold
 from pgdbpool.endpoint.snapshot import EndpointState
 from pgdbpool.endpoint.state import State
 from pgdbpool.errors import PoolError, SettingsError
-from pgdbpool.snapshot import Holder, Measured, PoolHealth, PoolState
+from pgdbpool.snapshot import Holder, Measured, PoolHealth, PoolState, Sight
 from pgdbpool.stats import Stats
 
 
@@ -94,42 +94,51 @@ class Looking(Caring):
         """Return who has a connection, the longest first. Does not block."""
         with self._lock:
             now = monotonic()  # not before: who comes meanwhile holds from later on
-            found = [
-                Holder.of(entry, entry.hold, now)
-                for endpoint in self._roster.endpoints
-                for entry in endpoint.entries
-                if entry.hold is not None
-            ]
-        return sorted(found, key=lambda holder: -holder.seconds)
+            sight = Sight.of(self._roster, now)
+        return sight.holders()
 
     def snapshot(self) -> PoolState:
         """Return all there is to see, of one moment. Does not block."""
         with self._lock:
-            return PoolState.of(
-                self.name, self._roster, self._stats(), self._measured(), monotonic()
-            )
+            outline, sight = self._outline(), Sight.of(self._roster, monotonic())
+        return outline.filled(sight)
+
+    def outline(self) -> PoolState:
+        """Return what `snapshot` does without connections and line. Does not block."""
+        with self._lock:
+            return self._outline()
+
+    def _outline(self) -> PoolState:
+        measured = self._measured()
+        return PoolState.outline(self.name, self._roster, self._stats(), measured)
 
     def _measured(self) -> Measured:
         """Return what was measured; under the lock."""
         return {}, None
 
-    def health(self) -> PoolHealth:
-        """Return whether the pool can serve, as far as it knows.
+    def health(self, *, connect: bool = True) -> PoolHealth:
+        """Return whether the pool can serve, as far as it knows. Acquires nothing.
 
-        Does not block and acquires nothing. A pool that has reached no server begins
-        to open a connection, so that the next answer is another; without threads
-        whoever acquires does.
+        A pool that has reached no server begins to open a connection, so that the next
+        answer is another. Without threads, and without a server that takes writes, it
+        does so here and now, and blocks for as long as that takes; else never.
+
+        Args:
+            connect: False: it does neither.
         """
+        is_threaded = self.settings.threaded
         with self._lock:
-            roster, now = self._roster, monotonic()
-            found = PoolHealth.of(roster, now)
-            if roster.is_open and not found.read_ready:
-                roster.is_filling = True
-                roster.plan(now, now)
-                roster.meet(now)
-        if self.settings.threaded:  # else whoever acquires next does it
+            found = PoolHealth.of(self._roster, monotonic())
+        is_ready = found.read_ready if is_threaded else found.write_ready
+        if is_ready or self.closed or not connect:
+            return found
+        with self._lock:
+            self._roster.seek(monotonic(), is_filling=is_threaded)
+        if is_threaded:
             self.act()
-        return found
+            return found
+        self._keep_up()
+        return self.health(connect=False)
 
     def get_stats(self) -> dict[str, int]:
         """Return counters and sizes, by the names psycopg_pool has for them.

@@ -74,6 +74,8 @@ class Observed(Looking):
         limit = self.settings.leak_warn_after
         self._traces = limit is not None
         self._patience = math.inf if limit is None else limit
+        # No timer looks then, and there may be no acquire before it ends.
+        self._is_late = self._traces and not self.settings.threaded
         self.routes = Routes()
         self.connects = Histogram()
         # Those of whom no warning is written yet, by their holds, and in their order;
@@ -110,6 +112,10 @@ class Observed(Looking):
 
     def release(self, conn: PooledConnection, hold: Hold, *, keep: bool = True) -> bool:
         """End a hold, once; see `Releasing.release`."""
+        if self._is_late and not self._is_locked_by_me():
+            began: float = getattr(hold, "began", math.inf)
+            if began + self._patience <= monotonic():
+                self._look_for_leaks()
         if not self._release_unobserved(conn, hold, keep=keep):
             return False
         if hold.entry.hold is hold:  # a finalizer's is put off, and comes back here

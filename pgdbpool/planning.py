@@ -94,6 +94,17 @@ class Planner(Census):
             if not endpoint.entries and (not health.failures or health.retry_at <= now):
                 self.open_at(endpoint, now, now)
 
+    def seek(self, now: float, *, is_filling: bool) -> None:
+        """Begin to connect for who only asks whether it can be done.
+
+        Args:
+            now: monotonic seconds.
+            is_filling: whether ``min_size`` are opened from now on.
+        """
+        self.is_filling = self.is_filling or is_filling
+        self.plan(now)
+        self.meet(now)
+
     def grow(self, endpoint: Endpoint, now: float) -> None:
         """Open one more where a hold should have been served, but none was idle.
 

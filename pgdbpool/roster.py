@@ -89,6 +89,11 @@ class Roster(Planner):
             self.stats.requests_unserved -= 1
         return conn
 
+    def count_wait(self, hold: Hold, now: float) -> None:
+        """Have a hold last from now on: until now it was a wait."""
+        self.stats.requests_wait += now - hold.since
+        hold.since = now
+
     def given_to(self, hold: Hold) -> PooledConnection | None:
         """Return what a hold has at this moment."""
         entry = getattr(hold, "entry", None)
@@ -137,6 +142,8 @@ class Roster(Planner):
                 conn.is_renewed = False
                 conn.pinged_for = self.next_for(entry.endpoint, now)
             self.give(entry, conn, now)
+        else:
+            entry.since = now  # from now on it is made clean
         return entry
 
     def give(self, entry: Entry, conn: PooledConnection, now: float) -> None:
@@ -226,8 +233,7 @@ class Roster(Planner):
         if waiter.conn is None:
             waiter.conn = self.take_late(hold, now)
             if waiter.conn is not None:
-                self.stats.requests_wait += now - hold.since
-                hold.since = now
+                self.count_wait(hold, now)
         if waiter.conn is None:
             return False
         waiter.wake()

@@ -60,6 +60,7 @@ class SharingRoster(TendedRoster):
         super().__init__(endpoints, settings, need, acts)
         self._limit = limit
         self._pool = pool
+        self._is_seeking = False
 
     # Questions.
 
@@ -81,6 +82,11 @@ class SharingRoster(TendedRoster):
             return None  # no permit is for finding out whether it is back
         if since is not None and self.size():
             since += PATIENCE
+        return self._open(endpoint, now, since)
+
+    def _open(
+        self, endpoint: Endpoint, now: float, since: float | None
+    ) -> Entry | None:
         permit = self._limit.take(self._pool, since)
         if permit is None:
             if since is not None:
@@ -90,6 +96,27 @@ class SharingRoster(TendedRoster):
         if entry is not None:
             entry.permit = permit
         return entry
+
+    def meet(self, now: float) -> None:
+        """Begin a connect to each server that has none and may be tried.
+
+        One that was never tried may have the place of another's connection, for that
+        is once; one that is down has no more than what is free.
+        """
+        for endpoint in self.endpoints:
+            health = endpoint.health
+            if endpoint.entries or (health.failures and now < health.retry_at):
+                continue
+            since = None if health.has_answered or health.failures else now
+            is_begun = self._open(endpoint, now, since) is not None
+            self._is_seeking |= since is not None and not is_begun
+
+    def use_room(self, now: float, since: float) -> None:
+        """Open what there was no room for, since then."""
+        super().use_room(now, since)
+        if self._is_seeking:
+            self._is_seeking = False
+            self.meet(now)
 
     def withdraw(self, hold: Hold) -> None:
         """Take a hold out of the line; nobody in line wants no permit."""

@@ -1,7 +1,7 @@
 """How a pool is doing at one moment: its holders, sessions, line, servers, counts.
 
-All is plain data, which `dataclasses.asdict` makes JSON of. Made with the pool's lock
-held, without I/O.
+All is plain data, which `dataclasses.asdict` makes JSON of, made without I/O. With the
+pool's lock held it is only copied who is there; the words for them come after.
 """
 
 import os
@@ -9,14 +9,15 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import psycopg2
 
 from pgdbpool.endpoint.endpoint import Endpoint
 from pgdbpool.endpoint.entry import Entry, Hold
+from pgdbpool.endpoint.health import in_public
 from pgdbpool.endpoint.snapshot import EndpointState, has_answered
 from pgdbpool.endpoint.stack import NO_STACK, outside
 from pgdbpool.endpoint.standing import Role
@@ -32,6 +33,54 @@ TRANSACTIONS = {0: "idle", 1: "active", 2: "open", 3: "failed"}
 
 # So many of those who wait are told, for they may be thousands.
 MOST_WAITING: Final = 100
+
+
+class Seen(NamedTuple):
+    """What `SessionState` tells of an entry, and `Holder` of a hold, without words."""
+
+    endpoint: str
+    state: State
+    seconds: float
+    backend_pid: int | None
+    transaction: str
+    hold: Hold | None
+
+    @classmethod
+    def of(cls, entry: Entry, now: float) -> "Self":
+        """Return what an entry is like; the pool's lock is held.
+
+        So the pool closes no connection meanwhile, of which libpq must not be asked.
+        """
+        hold, since = entry.hold, entry.since
+        if hold is not None:
+            since = getattr(hold, "began", hold.since)
+        # Its thread writes that without the lock, so it may be of later than now.
+        seconds = max(0.0, now - since)
+        name, state = entry.endpoint.name, entry.state
+        return cls(name, state, seconds, *session_of(entry), hold)
+
+
+class Sight(NamedTuple):
+    """The connections at one moment, and who waits for how long; without words."""
+
+    entries: list[Seen]
+    line: list[tuple[Hold, float]]
+
+    @classmethod
+    def of(cls, roster: Roster, now: float) -> "Self":
+        """Return who is there; the pool's lock is held."""
+        first = islice(roster.line, MOST_WAITING)
+        entries = (entry for one in roster.endpoints for entry in one.entries)
+        return cls(
+            [Seen.of(entry, now) for entry in entries],
+            [(w.hold, now - w.hold.since) for w in first if w.hold is not None],
+        )
+
+    def holders(self) -> "list[Holder]":
+        """Return who has a connection, the longest first."""
+        held = [(seen, seen.hold) for seen in self.entries if seen.hold is not None]
+        held.sort(key=lambda pair: -pair[0].seconds)
+        return [Holder.of(seen, hold) for seen, hold in held]
 
 
 @dataclass(frozen=True)
@@ -62,20 +111,17 @@ class Holder:
     stack: tuple[str, ...]
 
     @classmethod
-    def of(cls, entry: Entry, hold: Hold, now: float) -> "Self":
-        """Return who holds an entry."""
-        backend_pid, transaction = session_of(entry)
-        # Its thread writes that without the lock, so it may be of later than now.
-        seconds = max(0.0, now - getattr(hold, "began", hold.since))
+    def of(cls, seen: Seen, hold: Hold) -> "Self":
+        """Return in words who holds what was seen."""
         return cls(
             request=hold.request,
             route=route_in(hold),
             place=hold.place,
-            seconds=seconds,
+            seconds=seen.seconds,
             thread=thread_name(hold.thread),
-            backend_pid=backend_pid,
-            endpoint=entry.endpoint.name,
-            transaction=transaction,
+            backend_pid=seen.backend_pid,
+            endpoint=seen.endpoint,
+            transaction=seen.transaction,
             stack=tuple(
                 f"{code.co_filename}:{line} {code.co_name}"
                 for code, line in outside(getattr(hold, "stack", NO_STACK))
@@ -102,16 +148,14 @@ class SessionState:
     holder: Holder | None
 
     @classmethod
-    def of(cls, entry: Entry, now: float) -> "Self":
-        """Return the state of an entry."""
-        hold = entry.hold
-        holder = None if hold is None else Holder.of(entry, hold, now)
+    def of(cls, seen: Seen) -> "Self":
+        """Return in words what was seen."""
         return cls(
-            endpoint=entry.endpoint.name,
-            state=entry.state.name.lower(),
-            seconds=now - entry.since if holder is None else holder.seconds,
-            backend_pid=session_of(entry)[0],
-            holder=holder,
+            endpoint=seen.endpoint,
+            state=seen.state.name.lower(),
+            seconds=seen.seconds,
+            backend_pid=seen.backend_pid,
+            holder=None if seen.hold is None else Holder.of(seen, seen.hold),
         )
 
 
@@ -131,10 +175,10 @@ class Waiting:
     seconds: float
 
     @classmethod
-    def of(cls, hold: Hold, now: float) -> "Self":
-        """Return who waits."""
+    def of(cls, hold: Hold, seconds: float) -> "Self":
+        """Return in words who has waited for so long."""
         thread = thread_name(hold.thread)
-        return cls(hold.request, route_in(hold), hold.place, thread, now - hold.since)
+        return cls(hold.request, route_in(hold), hold.place, thread, seconds)
 
 
 @dataclass(frozen=True)
@@ -198,17 +242,10 @@ class PoolState:
     connects: Timings | None
 
     @classmethod
-    def of(
-        cls,
-        name: str,
-        roster: Roster,
-        counts: dict[str, int],
-        measured: Measured,
-        now: float,
+    def outline(
+        cls, name: str, roster: Roster, counts: dict[str, int], measured: Measured
     ) -> "Self":
-        """Return the state of a pool, with what was measured of it."""
-        first = islice(roster.line, MOST_WAITING)
-        holds = [waiter.hold for waiter in first if waiter.hold is not None]
+        """Return the state without connections and line; the pool's lock is held."""
         return cls(
             name=name,
             process=os.getpid(),
@@ -220,15 +257,19 @@ class PoolState:
                 EndpointState.of(endpoint, roster.max_size)
                 for endpoint in roster.endpoints
             ),
-            sessions=tuple(
-                SessionState.of(entry, now)
-                for endpoint in roster.endpoints
-                for entry in endpoint.entries
-            ),
-            waiting=tuple(Waiting.of(hold, now) for hold in holds),
+            sessions=(),
+            waiting=(),
             counts=counts,
             routes=measured[0],
             connects=measured[1],
+        )
+
+    def filled(self, sight: Sight) -> "Self":
+        """Return it with the connections and the line that were seen."""
+        return replace(
+            self,
+            sessions=tuple(map(SessionState.of, sight.entries)),
+            waiting=tuple(Waiting.of(*waiting) for waiting in sight.line),
         )
 
 
@@ -263,7 +304,7 @@ class PoolHealth:
         writers = [endpoint for endpoint in up if _takes_writes(endpoint, roster)]
         saturated = _saturated(up, roster, now)
         reasons = [
-            f"{endpoint.name} {endpoint.health.describe(now)}"
+            f"{endpoint.name} {endpoint.health.describe(now, in_public)}"
             for endpoint in roster.endpoints
             if endpoint.health.is_down
         ]

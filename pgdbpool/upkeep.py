@@ -174,6 +174,10 @@ class TendedRoster(PlacedRoster):
             oldest = min(idle, key=lambda conn: conn.entry.since)
             self.retire_idle(oldest.entry, Reason.GAVE_WAY)
 
+    def use_room(self, now: float, since: float) -> None:
+        """Open what there was no room for, since then."""
+        self.plan(now, since)
+
     def close(self) -> None:
         """Refuse everyone from now on and retire all that is idle."""
         self.is_open = False

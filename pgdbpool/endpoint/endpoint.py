@@ -274,14 +274,16 @@ class Endpoint:
         return conn
 
 
-def safe_params(params: Mapping[str, str]) -> dict[str, str]:
-    """Return the parameters with `SAFE_DEFAULTS` where nothing else is said."""
+def safe_params(
+    params: Mapping[str, str], defaults: Mapping[str, str] = SAFE_DEFAULTS
+) -> dict[str, str]:
+    """Return the parameters with such defaults where nothing else is said."""
     if "service" in params or "PGSERVICE" in os.environ:
         # The service file may say it, and what is given here would overrule it.
         return dict(params)
     unsaid = {
         key: value
-        for key, value in SAFE_DEFAULTS.items()
+        for key, value in defaults.items()
         if IN_ENVIRONMENT.get(key, key) not in os.environ
     }
     return {**unsaid, **params}

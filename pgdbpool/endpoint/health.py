@@ -5,7 +5,10 @@ Pure: time comes in as an argument, and the pool's lock guards every instance.
 
 import random
 import re
+from collections.abc import Callable
 from typing import Final
+
+import psycopg2
 
 from pgdbpool.errors import (
     AuthenticationFailed,
@@ -17,6 +20,9 @@ from pgdbpool.errors import (
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 2.0
 PAUSE_GROWTH: Final = 1.6
+
+# Severities of what ends a session, which quotes no statement.
+ENDING: Final = ("FATAL", "PANIC")
 
 # psycopg2 gives no SQLSTATE for a failed connect, only libpq's text, in the
 # server's language; an unknown wording counts as unreachable. Wordings:
@@ -55,6 +61,22 @@ def refusal_of(error: BaseException) -> type[EndpointDown] | None:
 def in_one_line(error: BaseException) -> str:
     """Return an error's text without line breaks, or its class if it has none."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def in_public(error: BaseException) -> str:
+    """Return what an error says without what a statement or its parameters say.
+
+    The statements of hooks are meant: what they raise is in the log, and the cause of
+    what callers get.
+    """
+    code = getattr(error, "pgcode", None)
+    if code is None:
+        is_hooks = not isinstance(error, psycopg2.Error | OSError)
+        return type(error).__name__ if is_hooks else in_one_line(error)
+    severity = getattr(error.diag, "severity_nonlocalized", None)  # type: ignore[attr-defined]
+    if severity in ENDING:
+        return in_one_line(error)
+    return f"{type(error).__name__} ({code})"
 
 
 def _without_frames(error: BaseException) -> BaseException:
@@ -146,10 +168,17 @@ class Health:
         since = self.unreachable_since
         return since is not None and grace is not None and now - since >= grace
 
-    def describe(self, now: float) -> str:
-        """Return what the server last said, when, after how many tries."""
+    def describe(
+        self, now: float, words: Callable[[BaseException], str] = in_one_line
+    ) -> str:
+        """Return what the server last said, when, after how many tries.
+
+        Args:
+            now: monotonic seconds.
+            words: make them of an error.
+        """
         if self.error is None:
             return "has not answered yet"
-        said = in_one_line(self.error)
+        said = words(self.error)
         tries = f", after {self.failures} tries" if self.failures > 1 else ""
         return f"said {now - self.error_at:.1f} s ago{tries}: {said}"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pgdbpool.endpoint.endpoint import Endpoint
-from pgdbpool.endpoint.health import in_one_line
+from pgdbpool.endpoint.health import in_public
 from pgdbpool.endpoint.standing import Role
 from pgdbpool.endpoint.state import State
 
@@ -72,7 +72,7 @@ class EndpointState:
             connecting=endpoint.count(State.CONNECTING),
             max_size=max_size,
             weight=endpoint.weight,
-            last_error=None if health.error is None else in_one_line(health.error),
+            last_error=None if health.error is None else in_public(health.error),
         )
 
 

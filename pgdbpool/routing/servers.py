@@ -1,16 +1,25 @@
 """Makes the endpoints of a pool, from its settings."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from pgdbpool.auth.cache import Credentials
 from pgdbpool.auth.provider import Source, as_provider
-from pgdbpool.endpoint.endpoint import Endpoint, endpoint_name, endpoint_names
+from pgdbpool.endpoint.endpoint import (
+    Endpoint,
+    endpoint_name,
+    endpoint_names,
+    safe_params,
+)
 from pgdbpool.endpoint.need import Need, default_need
 from pgdbpool.errors import SettingsError
 from pgdbpool.routing.hosts import Params, endpoint_params, weights_of
 from pgdbpool.settings import Settings
 from pgdbpool.watchdog import Watchdog
+
+# Who meets a silent server has to have time left for another, where nobody else tries
+# that meanwhile. Less than this libpq does not know, seconds.
+QUICK: Final = {"connect_timeout": "2"}
 
 
 def endpoints_of(
@@ -26,6 +35,8 @@ def endpoints_of(
         SettingsError: together they are no cluster, or the password is of no use.
     """
     each, factories, attributes = endpoint_params(settings)
+    if not settings.threaded and len(each) > 1:
+        each = [safe_params(params, QUICK) for params in each]
     names = endpoint_names(each)
     weights = weights_of(names, settings.weights)
     # Who signs for a host has to know it as it is.

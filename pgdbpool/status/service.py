@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import math
 import socket
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -129,8 +130,10 @@ def state_of(pool: ConnectionPool) -> dict[str, Any]:
     for endpoint in state["endpoints"]:
         endpoint["role"] = endpoint["role"] and endpoint["role"].value
     leak = pool.settings.leak_warn_after
-    state["long_hold"] = LONG_HOLD if leak is None else leak
-    state["health"] = dataclasses.asdict(pool.health())
+    is_measure = leak is not None and math.isfinite(leak)
+    state["long_hold"] = leak if is_measure else LONG_HOLD
+    health = pool.health(connect=pool.settings.threaded)
+    state["health"] = dataclasses.asdict(health)
     return state
 
 

@@ -158,6 +158,27 @@ def test_a_hook_that_loses_the_session_is_a_lost_session(
 
 
 @pytest.mark.direct("SETs a session by SQL of its own")
+@pytest.mark.direct("SETs a session by SQL of its own")
+@pytest.mark.parametrize("hook", ["configure", "check"])
+@pytest.mark.parametrize("is_drivers", [True, False])
+def test_what_hooks_state_is_on_no_page(
+    dsn: str, hook: str, *, is_drivers: bool
+) -> None:
+    """Callers and the log have it; who looks at the pool sees what kind it was."""
+
+    def fail(conn: connection) -> None:
+        if not is_drivers:
+            raise LookupError("no tenant t0ken")
+        ask(conn, "SELECT nonsense(%s)", "t0ken")
+
+    with ConnectionPool(dsn, timeout=0.3, **{hook: fail}) as pool:
+        with pytest.raises(PoolTimeout, match="t0ken"):
+            pool.getconn()
+        shown = f"{pool.endpoints} {pool.health()} {pool.snapshot()}"
+    assert "t0ken" not in shown
+    assert ("UndefinedFunction (42883)" if is_drivers else "LookupError") in shown
+
+
 def test_the_drivers_error_in_configure_is_the_cause(dsn: str) -> None:
     """A wrong statement there is found at once, by its text."""
 

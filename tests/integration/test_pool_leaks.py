@@ -144,6 +144,19 @@ def test_without_threads_a_leak_is_told_of_on_the_way(
         assert len(warnings_in(caplog, BACK)) == 1
 
 
+def test_without_threads_a_leak_is_told_of_at_its_end_at_the_latest(
+    dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By its own release, where nobody acquired meanwhile."""
+    with ConnectionPool(dsn, max_size=2, threaded=False, leak_warn_after=KEPT) as pool:
+        conn = keep(pool)
+        let_pass(2 * KEPT)
+        pool.putconn(conn)
+        (told,) = warnings_in(caplog, HELD)
+        assert "transaction open" in told
+        assert len(warnings_in(caplog, BACK)) == 1
+
+
 class Gate(logging.Handler):
     """Keeps who writes a warning of a hold until it is opened; notes what passed."""
 

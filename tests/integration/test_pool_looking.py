@@ -1,5 +1,6 @@
 """What can be seen of a pool at any moment: numbers that add up, times, latency."""
 
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from pgdbpool.demo.cluster import Cluster
 from tests.asking import held, pid, terminate
 from tests.endpoints import used
 from tests.soundness import assert_at_rest
-from tests.waiting import until
+from tests.waiting import let_pass, until
 
 
 def counted(pool: ConnectionPool) -> tuple[int, int, int, int]:
@@ -166,6 +167,31 @@ def test_what_a_check_hook_takes_is_no_latency(dsn: str) -> None:
         trip = pool.endpoints[0].round_trip
         assert trip is not None
         assert trip < 0.2
+
+
+def test_what_is_made_clean_is_so_since_its_release(dsn: str) -> None:
+    """Not since it was idle before."""
+    is_begun, may_end = threading.Event(), threading.Event()
+
+    def reset(_: object) -> None:
+        is_begun.set()
+        may_end.wait(20.0)
+
+    with (
+        ConnectionPool(dsn, max_size=1, reset=reset) as pool,
+        ThreadPoolExecutor(1) as executor,
+    ):
+        conn = pool.getconn()
+        let_pass(0.5)
+        released = executor.submit(pool.putconn, conn)
+        try:
+            assert is_begun.wait(20.0)
+            (session,) = pool.snapshot().sessions
+        finally:
+            may_end.set()
+        released.result(20.0)
+    assert (session.state, session.holder) == ("in_use", None)
+    assert session.seconds < 0.5
 
 
 # Saturated.

@@ -1,5 +1,6 @@
 """How long connects take, the failed ones too, and that times are added up."""
 
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -139,3 +140,47 @@ def test_an_observer_that_is_interrupted_costs_no_place(dsn: str) -> None:
         pool.observers = ()
         held(pool)
         assert_at_rest(pool)
+
+
+@pytest.mark.parametrize("threaded", [True, False])
+@pytest.mark.parametrize("hook", ["configure", "check"])
+def test_what_comes_before_a_hold_is_its_wait(
+    dsn: str, hook: str, *, threaded: bool
+) -> None:
+    """The connect and the ping too, in the counters as in the histograms."""
+    slow = {hook: lambda _: time.sleep(4 * SLOW)}
+    with ConnectionPool(dsn, threaded=threaded, observe=True, **slow) as pool:
+        held(pool)
+        stats = pool.get_stats()
+        (timings,) = pool.snapshot().routes.values()
+    assert stats["requests_wait_ms"] >= 4 * SLOW * 1000 > stats["usage_ms"]
+    assert timings.waits.total >= 4 * SLOW > timings.holds.total
+
+
+class Interrupted(Exception):  # noqa: N818 - no error
+    """What a signal handler raises."""
+
+
+def interrupt(*_: object) -> None:
+    """Be that signal handler."""
+    raise Interrupted
+
+
+def test_who_is_interrupted_in_line_waits_no_more(dsn: str) -> None:
+    """It is counted among those who got none, with its wait."""
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with ConnectionPool(dsn, max_size=1) as pool:
+            conn = pool.getconn()
+            signal.setitimer(signal.ITIMER_REAL, SLOW)
+            with pytest.raises(Interrupted):
+                pool.getconn(timeout=20.0)
+            pool.putconn(conn)
+            stats = pool.get_stats()
+            assert_at_rest(pool)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+    assert stats["requests_num"] == 2
+    assert (stats["requests_served"], stats["requests_errors"]) == (1, 1)
+    assert stats["requests_wait_ms"] >= SLOW * 500

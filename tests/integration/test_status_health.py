@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from psycopg2.extensions import make_dsn
 
-from pgdbpool import ConnectionPool
+from pgdbpool import ConnectionPool, EndpointDown, SharedLimit
 from pgdbpool.demo.postgres import EmbeddedPostgres
 from pgdbpool.demo.standby import demote
 from pgdbpool.status import HealthApp
-from tests.asking import ask
+from pgdbpool.status.service import state_of
+from tests.asking import ask, held
 from tests.unit.test_status_access import LOCAL
 from tests.unit.test_status_access import ask as ask_app
 from tests.waiting import until
@@ -86,12 +88,14 @@ def test_a_demoted_primary_is_ready_for_reads_only() -> None:
 
 
 @pytest.mark.direct("a server of its own is stopped")
+@pytest.mark.parametrize("threaded", [True, False])
 def test_a_database_down_at_boot_is_not_ready_and_then_is_by_itself(
-    private_server: EmbeddedPostgres,
+    private_server: EmbeddedPostgres, *, threaded: bool
 ) -> None:
     """Without a request that would have to be the first."""
     private_server.stop()
-    with ConnectionPool(private_server.dsn(), name="shop") as pool:
+    dsn = private_server.dsn()
+    with ConnectionPool(dsn, name="shop", threaded=threaded) as pool:
         app = HealthApp(pool)
         status, answer = probe(app)
         assert status == 503
@@ -101,6 +105,92 @@ def test_a_database_down_at_boot_is_not_ready_and_then_is_by_itself(
         until(lambda: is_ready(app), message="ready by itself")
         assert pool.get_stats()["requests_num"] == 0
         assert probe(app, path="/livez") == (200, {"alive": True})
+
+
+@pytest.mark.direct("a server of its own is stopped")
+@pytest.mark.parametrize("threaded", [True, False])
+def test_after_an_outage_a_process_without_requests_is_ready_again(
+    private_server: EmbeddedPostgres, *, threaded: bool
+) -> None:
+    """Else whoever sends no requests to what is not ready never would again."""
+    with ConnectionPool(private_server.dsn(), threaded=threaded, grace=0.0) as pool:
+        app = HealthApp(pool)
+        until(lambda: is_ready(app))
+        private_server.stop()
+        with pytest.raises(EndpointDown):
+            held(pool)
+        assert not is_ready(app)
+        private_server.start()
+        until(lambda: is_ready(app), message="ready by itself")
+        assert held(pool)
+
+
+def test_without_threads_the_page_connects_to_nobody(dsn: str) -> None:
+    """Whoever looks at it would wait for that; a probe does."""
+    with ConnectionPool(dsn, threaded=False) as pool:
+        assert not state_of(pool)["health"]["read_ready"]
+        assert pool.get_stats()["connections_num"] == 0
+        assert is_ready(HealthApp(pool))
+        assert pool.get_stats()["connections_num"] == 1
+
+
+class TestOfPoolsThatShareALimit:
+    """A probe may take the place of a connection, but no more than once."""
+
+    def test_one_that_was_never_used_is_met_though_the_limit_is_full(
+        self, dsn: str
+    ) -> None:
+        """And stays known after its place has gone back."""
+        limit = SharedLimit(4)
+        with (
+            ConnectionPool(dsn, name="busy", shared_limit=limit) as busy,
+            ConnectionPool(dsn, name="new", shared_limit=limit) as new,
+        ):
+            fill(busy, 4)
+            app = HealthApp(busy, new)
+            until(lambda: is_ready(app))
+            for _ in range(50):
+                assert is_ready(app)
+                fill(busy, 4)
+            assert new.get_stats()["connections_num"] == 1
+            assert busy.get_stats()["connections_num"] <= 4 + 1
+
+    def test_one_whose_database_is_down_has_no_more_than_what_is_free(
+        self, dsn: str
+    ) -> None:
+        """It is tried again in a place that nobody needs."""
+        limit = SharedLimit(4)
+        nowhere = make_dsn(dsn, dbname="not_there")
+        with (
+            ConnectionPool(dsn, name="busy", shared_limit=limit) as busy,
+            ConnectionPool(nowhere, name="down", shared_limit=limit) as down,
+        ):
+            fill(busy, 4)
+            app = HealthApp(busy, down)
+
+            def tried() -> int:
+                assert not is_ready(app)
+                return down.get_stats()["connections_num"]
+
+            until(tried)
+            until(lambda: "said" in probe(app)[1]["pools"]["down"]["reasons"][0])
+            fill(busy, 4)
+            (endpoint,) = down._roster.endpoints
+            for _ in range(50):
+                endpoint.health.retry_at = 0.0
+                tried()
+            assert down.get_stats()["connections_num"] == 1
+            assert busy.get_stats()["connections_num"] == 4 + 1
+            busy.retire_idle()
+            endpoint.health.retry_at = 0.0
+            until(lambda: tried() == 1 + 1)
+
+
+def fill(pool: ConnectionPool, number: int) -> None:
+    """Have so many connections in use together, and then idle."""
+    with contextlib.ExitStack() as holds:
+        for _ in range(number):
+            ask(holds.enter_context(pool.connection()), "SELECT 1")
 
 
 def test_one_pool_of_several_that_is_not_ready_is_enough(

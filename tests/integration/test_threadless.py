@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -11,7 +12,7 @@ from typing import Any
 
 import psycopg2
 import pytest
-from psycopg2.extensions import connection
+from psycopg2.extensions import connection, make_dsn, parse_dsn
 
 from pgdbpool import (
     AuthenticationFailed,
@@ -395,6 +396,21 @@ def test_a_request_is_served_through_the_middleware(pool: ConnectionPool) -> Non
     client = TestApp(PoolMiddleware(app, pool))
     for _ in range(3):
         assert client.get("/").text == "served"
+
+
+@pytest.mark.direct("names a server besides")
+def test_a_silent_server_that_is_named_first_leaves_time_for_the_next(
+    dsn: str,
+) -> None:
+    """With the defaults; nobody else tries the other meanwhile."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        info = parse_dsn(dsn)
+        info["host"] = f"127.0.0.1,{info['host']}"
+        info["port"] = f"{port},{info['port']}"
+        with made(make_dsn(**info)) as pool:
+            for _ in range(20):
+                held(pool, lambda conn: ask(conn, "SELECT 1"))
 
 
 def test_several_servers_are_met_on_the_way() -> None:

@@ -11,7 +11,14 @@ from pgdbpool.endpoint.need import Need
 from pgdbpool.endpoint.snapshot import EndpointState
 from pgdbpool.endpoint.standing import Role
 from pgdbpool.endpoint.state import Reason, State
-from pgdbpool.snapshot import MOST_WAITING, Holder, PoolHealth, PoolState
+from pgdbpool.snapshot import (
+    MOST_WAITING,
+    Holder,
+    PoolHealth,
+    PoolState,
+    Seen,
+    Sight,
+)
 from pgdbpool.waiters import Waiter
 from tests.unit.scripted_cluster import ScriptedCluster
 from tests.unit.scripted_roster import ScriptedRoster
@@ -167,7 +174,7 @@ def test_a_hold_that_began_after_the_look_has_lasted_for_no_time() -> None:
     hold.entry.reference = None  # whose session it is does not matter
     hold.began = roster.now + 0.001
 
-    assert Holder.of(hold.entry, hold, roster.now).seconds == 0.0
+    assert Holder.of(Seen.of(hold.entry, roster.now), hold).seconds == 0.0
 
 
 @pytest.mark.parametrize("number", [0, 3, MOST_WAITING, MOST_WAITING + 700])
@@ -181,9 +188,9 @@ def test_so_many_who_wait_are_told_and_all_are_counted(number: int) -> None:
     for hold in holds:
         roster.ask_for(hold, thread=1)
 
-    seen = PoolState.of(
-        "shop", roster, {"requests_waiting": len(roster.line)}, ({}, None), roster.now
-    )
+    counts = {"requests_waiting": len(roster.line)}
+    outline = PoolState.outline("shop", roster, counts, ({}, None))
+    seen = outline.filled(Sight.of(roster, roster.now))
 
     assert seen.counts["requests_waiting"] == number
     told = [waiting.request for waiting in seen.waiting]
