@@ -172,6 +172,21 @@ class Caring(Holding):
             credentials.renew()
         self.replace_all()
 
+    def _seek(self, *, is_lost: bool) -> None:
+        """Begin to connect for who only asks whether it can be done.
+
+        Args:
+            is_lost: no server is reached; else it is a primary that is wanted.
+        """
+        if not is_lost and self.settings.shared_limit is None:
+            return  # probes look for it
+        with self._lock:
+            roster, now = self._roster, monotonic()
+            roster.is_filling = roster.is_filling or is_lost
+            roster.plan(now)
+            roster.meet(now)
+        self.act()
+
     def retire_idle(self) -> None:
         """Close what is idle and open nothing before the next use.
 

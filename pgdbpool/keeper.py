@@ -13,6 +13,7 @@ import os
 import threading
 import weakref
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -57,6 +58,7 @@ class Keeper(ABC):
         self.settings = settings
         self._make_endpoints = endpoints
         self._need = need
+        self._on_move: list[Callable[[], object]] = []
         # What the settings come to, for the path of every hold. A check hook is
         # asked each time, whatever the ping.
         self._ping_idle = 0.0 if settings.check else settings.ping_idle
@@ -124,12 +126,23 @@ class Keeper(ABC):
         For gunicorn's hooks, which need it when this process has gone. Does not block.
         """
         with self._lock:
-            return [endpoint.login_params() for endpoint in self._roster.endpoints]
+            endpoints = self._roster.endpoints
+            hosts = Counter(endpoint.host for endpoint in endpoints)
+            found = (
+                endpoint.login_params(has_siblings=hosts[endpoint.host] > 1)
+                for endpoint in endpoints
+            )
+            return [params for params in found if params is not None]
 
     def on_login(self, callback: Callable[[], object]) -> None:
-        """Have a function called whenever there is another login, also at the first."""
+        """Have a function called whenever `login_params` differ, without the lock."""
+        self._on_move.append(callback)
         for credentials in self._logins():
             credentials.on_change(callback, also_first=True)
+
+    def _has_moved(self) -> None:
+        for callback in tuple(self._on_move):
+            callback()
 
     def replace_all(self) -> None:
         """Replace all connections, one after the other: new logins are others."""

@@ -179,6 +179,18 @@ class SharedLimit:
             if self._settler is me:
                 self._settler = None
 
+    def spare_one(self, pool: Reference) -> None:
+        """Have a pool use what is free, or else the place that is needed least.
+
+        Blocks while a connection is closed. Where all are in use there is none.
+        """
+        idlest = self._idlest() if self._free <= 0 else None
+        if idlest is not None and not idlest.is_at_work():
+            idlest.make_room()
+        asking = pool()
+        if asking is not None and not asking.is_at_work():
+            asking.use_room(math.inf)
+
     def settle_soon(self) -> None:
         """Do so in a thread, if there are any."""
         if self._is_threaded and self._wants:

@@ -50,10 +50,17 @@ class Locating(Keeper):
 
     def _resolved(self, host: Host, addresses: Addresses | None) -> None:
         with self._lock:
+            before = self._addresses()
             self._roster.resolved(host, addresses, monotonic())
             due = self._roster.upkeep(monotonic())
+            is_news = self._addresses() != before
         self._come_by(due)
         self.act()
+        if is_news:
+            self._has_moved()
+
+    def _addresses(self) -> list[frozenset[str]]:
+        return [endpoint.addresses for endpoint in self._roster.endpoints]
 
     def _visit_job(self, endpoint: Endpoint, address: str) -> Job:
         return functools.partial(self._begin_visit, endpoint, address)
@@ -101,11 +108,13 @@ class Locating(Keeper):
         host = endpoint.host
         assert host is not None  # noqa: S101 - only a name has addresses to visit
         with self._lock:
-            before = len(self._roster.endpoints)
+            before = self._addresses()
             self._roster.visited(host, address, found, monotonic())
-            number = len(self._roster.endpoints)
+            after = self._addresses()
             due = self._roster.upkeep(monotonic())
-        if number > before:
-            logger.info("pool %r: %s: %d servers", self.name, host.name, number)
+        if len(after) > len(before):
+            logger.info("pool %r: %s: %d servers", self.name, host.name, len(after))
         self._come_by(due)
         self.act()
+        if after != before:
+            self._has_moved()

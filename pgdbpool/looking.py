@@ -126,19 +126,15 @@ class Looking(Caring):
         Args:
             connect: False: it does neither.
         """
-        is_threaded = self.settings.threaded
-        with self._lock:
-            found = PoolHealth.of(self._roster, monotonic())
-        is_ready = found.read_ready if is_threaded else found.write_ready
-        if is_ready or self.closed or not connect:
+        found = self._health()
+        if not connect or found.write_ready or self.closed:
             return found
+        self._seek(is_lost=not found.read_ready)
+        return found if self.settings.threaded else self._health()
+
+    def _health(self) -> PoolHealth:
         with self._lock:
-            self._roster.seek(monotonic(), is_filling=is_threaded)
-        if is_threaded:
-            self.act()
-            return found
-        self._keep_up()
-        return self.health(connect=False)
+            return PoolHealth.of(self._roster, monotonic())
 
     def get_stats(self) -> dict[str, int]:
         """Return counters and sizes, by the names psycopg_pool has for them.

@@ -113,9 +113,8 @@ class Observed(Looking):
     def release(self, conn: PooledConnection, hold: Hold, *, keep: bool = True) -> bool:
         """End a hold, once; see `Releasing.release`."""
         if self._is_late and not self._is_locked_by_me():
-            began: float = getattr(hold, "began", math.inf)
-            if began + self._patience <= monotonic():
-                self._look_for_leaks()
+            with self._lock:
+                self._come_by(self._find_leaks(monotonic()))
         if not self._release_unobserved(conn, hold, keep=keep):
             return False
         if hold.entry.hold is hold:  # a finalizer's is put off, and comes back here
@@ -130,6 +129,8 @@ class Observed(Looking):
             self._come_back(hold, held)
         if self.observers:
             self._tell("released", hold, held)
+        if self._is_late and self._untold:  # not before: logging may fail, or take long
+            self._tell_of_leaks()
         return True
 
     def _tell(self, event: str, *what: object) -> None:

@@ -87,23 +87,23 @@ class Planner(Census):
             for _ in range(self._wanted(endpoint, demand.get(endpoint, 0), now)):
                 self.open_at(endpoint, now, since)
 
-    def meet(self, now: float) -> None:
-        """Begin a connect to each server that has none and may be tried."""
-        for endpoint in self.endpoints:
-            health = endpoint.health
-            if not endpoint.entries and (not health.failures or health.retry_at <= now):
-                self.open_at(endpoint, now, now)
-
-    def seek(self, now: float, *, is_filling: bool) -> None:
-        """Begin to connect for who only asks whether it can be done.
+    def meet(self, now: float, pause: float = 0.0) -> None:
+        """Begin a connect to each server that has none and may be tried.
 
         Args:
             now: monotonic seconds.
-            is_filling: whether ``min_size`` are opened from now on.
+            pause: how long what has failed is left alone, at least, seconds.
         """
-        self.is_filling = self.is_filling or is_filling
-        self.plan(now)
-        self.meet(now)
+        for endpoint in self.endpoints:
+            if self._may_meet(endpoint, now, pause):
+                self.open_at(endpoint, now, now)
+
+    def _may_meet(self, endpoint: Endpoint, now: float, pause: float) -> bool:
+        health = endpoint.health
+        again = (
+            max(health.retry_at, health.error_at + pause) if health.failures else now
+        )
+        return self.is_open and not endpoint.entries and again <= now
 
     def grow(self, endpoint: Endpoint, now: float) -> None:
         """Open one more where a hold should have been served, but none was idle.
@@ -113,7 +113,7 @@ class Planner(Census):
         if (
             self.is_open
             and len(endpoint.entries) < self.max_size
-            and not (endpoint.health.is_down or endpoint.health.failures)
+            and not endpoint.health.needs_pause
             and not endpoint.count(State.CONNECTING)
         ):
             self.open_at(endpoint, now)
@@ -176,7 +176,7 @@ class Planner(Census):
         if not self.is_single and self._is_to_be_met(endpoint):
             wanted = max(wanted, 1)
         health = endpoint.health
-        if health.is_down or health.failures:
+        if health.needs_pause:
             # One prober at a time, whoever waits; the first success opens the door.
             is_wanted = wanted > 0 or (health.is_down and self.is_filling)
             is_due = connecting == 0 and now >= health.retry_at

@@ -37,6 +37,9 @@ SHORT_FAREWELL: Final = 0.02
 # So much longer than others wait callers of a pool that has connections, whose next
 # release may serve them: else busy pools would take permits from each other for ever.
 PATIENCE: Final = 0.05
+# How often one who only asks whether a server can be reached may have the place of an
+# idle connection, seconds.
+SEEK_AGAIN: Final = 10.0
 
 
 class SharingRoster(TendedRoster):
@@ -61,6 +64,7 @@ class SharingRoster(TendedRoster):
         self._limit = limit
         self._pool = pool
         self._is_seeking = False
+        self._seek_at = -math.inf
 
     # Questions.
 
@@ -97,26 +101,30 @@ class SharingRoster(TendedRoster):
             entry.permit = permit
         return entry
 
-    def meet(self, now: float) -> None:
+    def meet(self, now: float, pause: float = 0.0) -> None:
         """Begin a connect to each server that has none and may be tried.
 
-        One that was never tried may have the place of another's connection, for that
-        is once; one that is down has no more than what is free.
+        In places that are free. Where there is none, now and then in that of a
+        connection which has been idle for longest, in whichever pool.
         """
-        for endpoint in self.endpoints:
-            health = endpoint.health
-            if endpoint.entries or (health.failures and now < health.retry_at):
-                continue
-            since = None if health.has_answered or health.failures else now
-            is_begun = self._open(endpoint, now, since) is not None
-            self._is_seeking |= since is not None and not is_begun
+        if self._has_met(now, pause) or now < self._seek_at:
+            return
+        self._seek_at = now + SEEK_AGAIN
+        self._is_seeking = True
+        self.jobs.append(functools.partial(self._limit.spare_one, self._pool))
+
+    def _has_met(self, now: float, pause: float) -> bool:
+        """Begin what there are free places for; return whether there were."""
+        unmet = [one for one in self.endpoints if self._may_meet(one, now, pause)]
+        unmet.sort(key=lambda one: (one.health.failures, one.health.has_answered))
+        return all(self._open(one, now, None) is not None for one in unmet)
 
     def use_room(self, now: float, since: float) -> None:
         """Open what there was no room for, since then."""
         super().use_room(now, since)
         if self._is_seeking:
             self._is_seeking = False
-            self.meet(now)
+            self._has_met(now, 0.0)
 
     def withdraw(self, hold: Hold) -> None:
         """Take a hold out of the line; nobody in line wants no permit."""

@@ -161,21 +161,32 @@ class Threadless(Caring):
                 time.sleep(min(SHORT_INTERVAL, max(deadline - now, 0.0)))
                 self._keep_up()
 
+    def _seek(self, *, is_lost: bool) -> None:  # noqa: ARG002 - nobody else probes
+        """Connect, for who asks whether it can be done. Blocks."""
+        with self._lock:
+            self._roster.meet(
+                monotonic(), 0.0 if self._roster.is_single else MEET_AGAIN
+            )
+        self._keep_up()
+
     def _vacant(self, hold: Hold, now: float) -> Endpoint | None:
-        """Return where to connect for a hold: to who may serve it, or may turn out."""
+        """Return where to connect for a hold: to who may serve it, or may turn out.
+
+        Of several those are first that have failed least: who is silent costs time.
+        """
         roster = self._roster
         unknown = (
             endpoint
             for endpoint in roster.monitor.endpoints
             if not (roster.is_single or endpoint.standing.is_known)
         )
-        for endpoint in (*roster.candidates(hold, now), *unknown):
-            health = endpoint.health
-            is_well = not (health.is_down or health.failures)
-            has_room = len(endpoint.entries) < roster.max_size
-            if has_room and (is_well or health.retry_at <= now):
-                return endpoint
-        return None
+        may_be_tried = [
+            endpoint
+            for endpoint in (*roster.candidates(hold, now), *unknown)
+            if len(endpoint.entries) < roster.max_size
+            and (not endpoint.health.needs_pause or endpoint.health.retry_at <= now)
+        ]
+        return min(may_be_tried, key=lambda one: one.health.failures, default=None)
 
     def _has_hope(self, hold: Hold, now: float, deadline: float) -> bool:
         """Whether somebody may come to serve a hold without a release."""
@@ -228,6 +239,7 @@ class Threadless(Caring):
     def _begin_connect(self, entry: Entry) -> None:
         if entry.state is State.CONNECTING and not entry.has_begun:
             entry.has_begun = True
+            entry.since = monotonic()  # it had to wait for others
             self._connect(entry)
 
     def _connect_failed(self, entry: Entry, error: BaseException) -> None:

@@ -107,6 +107,8 @@ class TendedRoster(PlacedRoster):
         return min(entry.expires_at, due)
 
     def _connect_due(self, entry: Entry, now: float) -> float:
+        if not (entry.has_begun or self.settings.threaded):
+            return math.inf  # it waits for others, and not for its server
         due = entry.since + entry.endpoint.connect_limit
         if due > now:
             return due
@@ -131,7 +133,7 @@ class TendedRoster(PlacedRoster):
     def _retry_due(self, endpoint: Endpoint, now: float) -> float:
         if (
             not self.is_open
-            or not (endpoint.health.is_down or endpoint.health.failures)
+            or not endpoint.health.needs_pause
             or not (self.is_filling or self.line)
             or len(endpoint.entries) >= self.max_size
             or endpoint.count(State.CONNECTING)

@@ -181,8 +181,8 @@ ONE_SERVER = [
     ),
     Fault(
         "upkeep.py",
-        "            not self.is_open\n            or not (endpoint.health",
-        "            not (endpoint.health",
+        "            not self.is_open\n            or not endpoint.health",
+        "            not endpoint.health",
         "nothing is due in a closed pool",
     ),
     Fault(

@@ -9,7 +9,7 @@ import math
 import os
 import random
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import psycopg2
@@ -194,7 +194,9 @@ class Endpoint:
         self.name = endpoint_name(self._params)
         if addresses and not is_only:
             self.name = _name_at(self.name, min(addresses))
-        self.connect_limit = self._limit({**self._params, **self._place(addresses)})
+        self.connect_limit = self._limit(
+            {**self._params, **self._place(sorted(addresses))}
+        )
 
     def _limit(self, params: Mapping[str, str]) -> float:
         limit = connect_limit(params)
@@ -205,23 +207,36 @@ class Endpoint:
         """Whether what was opened to an address is one of its own."""
         return not self.addresses or address is None or address in self.addresses
 
-    def _place(self, addresses: Collection[str]) -> dict[str, str]:
-        """Return libpq's parameters for some of the name's addresses."""
+    def _place(self, addresses: Sequence[str]) -> dict[str, str]:
+        """Return libpq's parameters for some of the name's addresses, in that order."""
         if not addresses or self.host is None:
             return {}
         place = {
             "host": ",".join([self.host.name] * len(addresses)),
-            "hostaddr": ",".join(random.sample(sorted(addresses), len(addresses))),
+            "hostaddr": ",".join(addresses),
         }
         if not self.is_alone:
             place["target_session_attrs"] = "any"  # the pool sees to that
         return place
 
-    def login_params(self) -> dict[str, str]:
-        """Return with what it is connected to now, secrets included. Does not block."""
-        kept = None if self.credentials is None else self.credentials.kept
-        login = {} if kept is None else login_of(kept)
-        return {**self._params, **self._place(self.addresses), **login}
+    def login_params(self, *, has_siblings: bool) -> dict[str, str] | None:
+        """Return with what it is connected to now, secrets included. Does not block.
+
+        Args:
+            has_siblings: whether the name has other servers, so that it has to be told
+                by its addresses.
+
+        Returns:
+            None: nobody can connect, for a provider has the password.
+        """
+        login = {}
+        if self.credentials is not None:
+            kept = self.credentials.kept
+            if kept is None:
+                return None
+            login = login_of(kept)
+        place = self._place(sorted(self.addresses)) if has_siblings else {}
+        return {**self._params, **place, **login}
 
     def connect(self, address: str | None = None) -> PooledConnection:
         """Open a connection and make it ready to be held. Blocks.
@@ -234,7 +249,8 @@ class Endpoint:
             CredentialError: there is nothing to log in with.
             Exception: whatever ``configure`` raised.
         """
-        at = self.addresses if address is None else (address,)
+        at = [address] if address is not None else sorted(self.addresses)
+        random.shuffle(at)
         params = {**self._params, **self._place(at)}
         if address is not None:
             params["target_session_attrs"] = "any"

@@ -14,6 +14,7 @@ from pgdbpool.errors import (
     AuthenticationFailed,
     CredentialError,
     EndpointDown,
+    PoolError,
     TooManyConnections,
 )
 
@@ -23,6 +24,7 @@ PAUSE_GROWTH: Final = 1.6
 
 # Severities of what ends a session, which quotes no statement.
 ENDING: Final = ("FATAL", "PANIC")
+_DRIVERS: Final = (psycopg2.OperationalError, psycopg2.InterfaceError)
 
 # psycopg2 gives no SQLSTATE for a failed connect, only libpq's text, in the
 # server's language; an unknown wording counts as unreachable. Wordings:
@@ -70,13 +72,23 @@ def in_public(error: BaseException) -> str:
     what callers get.
     """
     code = getattr(error, "pgcode", None)
-    if code is None:
-        is_hooks = not isinstance(error, psycopg2.Error | OSError)
-        return type(error).__name__ if is_hooks else in_one_line(error)
-    severity = getattr(error.diag, "severity_nonlocalized", None)  # type: ignore[attr-defined]
-    if severity in ENDING:
+    diag = getattr(error, "diag", None)
+    if getattr(diag, "severity_nonlocalized", None) in ENDING:
         return in_one_line(error)
-    return f"{type(error).__name__} ({code})"
+    if code is None and _is_of_connects(error):
+        return in_one_line(error)
+    return type(error).__name__ + (f" ({code})" if isinstance(code, str) else "")
+
+
+def _is_of_connects(error: BaseException) -> bool:
+    """Whether it is a kind of error that comes of connects and lost sessions.
+
+    What libpq cannot parse, and what others make of such errors, may quote secrets.
+    """
+    if isinstance(error, PoolError | CredentialError):
+        return True
+    is_systems = isinstance(error, OSError) and type(error).__module__ == "builtins"
+    return is_systems or type(error) in _DRIVERS
 
 
 def _without_frames(error: BaseException) -> BaseException:
@@ -127,6 +139,11 @@ class Health:
     def is_down(self) -> bool:
         """Whether nothing has succeeded since the last failure."""
         return self.unreachable_since is not None or self.refusal is not None
+
+    @property
+    def needs_pause(self) -> bool:
+        """Whether the last connect failed, so that the next may not be at once."""
+        return self.is_down or self.failures > 0
 
     def succeeded(self) -> None:
         """A ping succeeded: the server lives, which says nothing of new logins."""

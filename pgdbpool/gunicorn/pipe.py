@@ -17,7 +17,7 @@ from pgdbpool.gunicorn import reaper
 from pgdbpool.routing.servers import known_params
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from pgdbpool.gunicorn.reaper import Target
     from pgdbpool.gunicorn.server import Config
@@ -117,16 +117,6 @@ class ReaperPipe:
             os.close(answers)
         is_other = os.geteuid() == 0 and cfg.uid != 0
         self.tell(path=sys.path, user=[cfg.uid, cfg.gid] if is_other else None)
-
-    def introduce(self, token: str, targets: Sequence[Target]) -> bool:
-        """Tell of a worker and its servers; return whether the reaper gets all of it.
-
-        Each has a line of its own: tokens of clouds take a good part of one.
-        """
-        verbs = ("hello", *["also"] * len(targets))
-        lines = zip(verbs, targets, strict=False)
-        told = [self.tell(**{verb: token}, targets=[one]) for verb, one in lines]
-        return all(told)
 
     def tell(self, **line: object) -> bool:
         """Write one line; return whether the reaper will get it."""

@@ -6,8 +6,8 @@ tells it through a pipe who works where and who has gone; lines of JSON:
 
 * ``{"path": [...], "user": [uid, gid]}``, first of all: where Python's modules
   are, and the user to become, for the arbiter may be root and its workers not
-* ``{"hello": token, "targets": [...]}``: a worker and the servers of its pools, in the
-  place of what was told before; ``{"also": token, "targets": [...]}``: more of them
+* ``{"hello": token, "target": {...}, "anew": false}``: a worker and a server of its
+  pools, in the place of what was told of that login there before; anew: of all
 * ``{"bye": token}``: it has closed all its connections itself
 * ``{"gone": token}``: its process has ended
 * ``{"ask": target, "service": id}``: how many connections has the server free?
@@ -48,7 +48,6 @@ LONGEST_PAUSE = 5.0
 GIVE_UP_SECONDS = 120.0
 GIVE_UP_AT_END_SECONDS = 4.0
 REMEMBERED_TARGETS = 8
-LOGIN = ("user", "password")
 
 # PostgreSQL 16 has reserved_connections. Of sessions of other users one sees
 # the database, but neither name nor kind.
@@ -99,20 +98,15 @@ class Ledger:
         self._targets: dict[str, list[Target]] = {}
         self._seen: list[Target] = []
 
-    def hello(self, token: str, targets: list[Target]) -> None:
-        """Note where a worker works."""
-        self._targets[token] = targets
-        for target in targets:
-            self.see(target)
-
-    def also(self, token: str, targets: list[Target]) -> None:
-        """Note where else it works."""
-        self.hello(token, [*self._targets.get(token, []), *targets])
+    def hello(self, token: str, target: Target, *, anew: bool = False) -> None:
+        """Note where a worker works; anew: and nowhere else."""
+        others = [] if anew else self._targets.get(token, [])
+        self._targets[token] = _renewed(others, target)
+        self.see(target)
 
     def see(self, target: Target) -> None:
         """Note a server for workers that go before they said hello."""
-        others = [other for other in self._seen if _place(other) != _place(target)]
-        self._seen = [*others, target][-REMEMBERED_TARGETS:]
+        self._seen = _renewed(self._seen, target)[-REMEMBERED_TARGETS:]
 
     def bye(self, token: str) -> None:
         """Note that a worker left nothing."""
@@ -146,10 +140,15 @@ class Ledger:
                 del self.pending[token]
 
 
+def _renewed(targets: list[Target], target: Target) -> list[Target]:
+    """Return them with this one, and without what has another password only."""
+    return [*(one for one in targets if _place(one) != _place(target)), target]
+
+
 def _place(target: Target) -> tuple[dict[str, str], dict[str, str]]:
-    """Return what does not change with the login."""
+    """Return who logs in where."""
     params = target["params"]
-    place = {name: params[name] for name in params if name not in LOGIN}
+    place = {name: params[name] for name in params if name != "password"}
     return place, target["environ"]
 
 
@@ -213,9 +212,7 @@ class Reaper:
         if "path" in line:
             _settle_in(line["path"], line["user"])
         elif "hello" in line:
-            self._ledger.hello(line["hello"], line["targets"])
-        elif "also" in line:
-            self._ledger.also(line["also"], line["targets"])
+            self._ledger.hello(line["hello"], line["target"], anew=line["anew"])
         elif "bye" in line:
             self._ledger.bye(line["bye"])
         elif "gone" in line:

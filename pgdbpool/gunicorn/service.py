@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import secrets
-import threading
 import time
-import weakref
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
@@ -15,9 +13,9 @@ from psycopg2.extensions import cursor
 
 from pgdbpool.gunicorn import budget
 from pgdbpool.gunicorn.budget import Capacity, Demand, Wish
+from pgdbpool.gunicorn.introduction import Introduction
 from pgdbpool.gunicorn.pipe import (
     ReaperPipe,
-    logins_of,
     place_of,
     settings_of_environ,
     targets_of,
@@ -197,40 +195,23 @@ class Member:
         self._service = service
         self._worker = worker
         self._limits = limits
-        self._told: weakref.WeakSet[ConnectionPool] = weakref.WeakSet()
-        self._telling = threading.Lock()
         self.token = service.token(worker)
+        self._introduction = Introduction(service.pipe, self.token, worker.log)
 
-    def adopt(self, _pool: ConnectionPool | None = None) -> None:
+    def adopt(self, new: ConnectionPool | None = None) -> None:
         """Give all pools of this process their size, and tell the reaper of them.
 
         To be called again whenever there is another pool: they share the share.
+
+        Args:
+            new: that one; None: all may be.
         """
         pools = all_pools()
         if self._limits is not None:
             for pool, size in sizes_of(pools, self._limits).items():
                 if isinstance(pool, ConnectionPool) and pool.max_size != size:
                     pool.resize(min(pool.settings.min_size, size), size)
-        for pool in pools:
-            if pool not in self._told:
-                self._told.add(pool)
-                pool.on_login(self._introduce)
-        self._introduce()
-
-    def _introduce(self) -> None:
-        """Tell the reaper where the sessions of this worker are, and how to log in."""
-        with self._telling:  # so that what is known later is told later
-            targets: list[Target] = []
-            for pool in all_pools():
-                new = logins_of(pool, os.environ)
-                targets += [target for target in new if target not in targets]
-            is_told = self._service.pipe.introduce(self.token, targets)
-        if not is_told:
-            self._worker.log.warning(
-                "pgdbpool: the reaper cannot be told of worker %s; if the worker is "
-                "killed, what it left running on the server goes on",
-                self.token,
-            )
+        self._introduction.tell_of(pools if new is None else [new])
 
     def warm(self, deadline: float) -> None:
         """Fill the pools up to their ``min_size``; log those that stay empty.
@@ -251,7 +232,7 @@ class Member:
                     pool.name,
                     error,
                 )
-        self._introduce()  # names have been resolved
+        self._introduction.tell_of(pools)  # names have been resolved
 
     def check(self) -> None:
         """Say what the arbiter could not, for want of a pool: whether all fits.

@@ -28,8 +28,9 @@ NEEDS: Final = {"": "write_ready", "write": "write_ready", "read": "read_ready"}
 class HealthApp:
     """A WSGI application that tells whether this process can serve.
 
-    It answers from what the pools know: without a connection, without I/O. It knows
-    its two addresses by their last part, so it can be mounted anywhere, or at both.
+    It answers from what the pools know: without a connection, without I/O; only pools
+    without threads that reach no server connect meanwhile. It knows its two addresses
+    by their last part, so it can be mounted anywhere, or at both.
 
     ``/livez`` is answered 200 as long as the process answers at all: a database that is
     down is no reason to restart the application.
@@ -54,7 +55,7 @@ class HealthApp:
     def __call__(
         self, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
-        """Answer a probe. Does not block."""
+        """Answer a probe. Does not block, but for pools without threads."""
         request = Request(environ)
         try:
             response = self._answer(request)

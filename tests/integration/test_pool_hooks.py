@@ -157,8 +157,6 @@ def test_a_hook_that_loses_the_session_is_a_lost_session(
         assert pool.get_stats()["connections_lost"] == 1
 
 
-@pytest.mark.direct("SETs a session by SQL of its own")
-@pytest.mark.direct("SETs a session by SQL of its own")
 @pytest.mark.parametrize("hook", ["configure", "check"])
 @pytest.mark.parametrize("is_drivers", [True, False])
 def test_what_hooks_state_is_on_no_page(
@@ -179,6 +177,7 @@ def test_what_hooks_state_is_on_no_page(
     assert ("UndefinedFunction (42883)" if is_drivers else "LookupError") in shown
 
 
+@pytest.mark.direct("SETs a session by SQL of its own")
 def test_the_drivers_error_in_configure_is_the_cause(dsn: str) -> None:
     """A wrong statement there is found at once, by its text."""
 

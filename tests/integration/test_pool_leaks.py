@@ -157,6 +157,27 @@ def test_without_threads_a_leak_is_told_of_at_its_end_at_the_latest(
         assert len(warnings_in(caplog, BACK)) == 1
 
 
+def test_without_threads_a_log_that_fails_keeps_no_connection(dsn: str) -> None:
+    """The warning is written when the connection has been released."""
+
+    class Broken(logging.Handler):
+        def handle(self, _: logging.LogRecord) -> bool:
+            raise LookupError("the log is broken")
+
+    broken, logger = Broken(), logging.getLogger("pgdbpool.observed")
+    logger.addHandler(broken)
+    try:
+        with ConnectionPool(dsn, threaded=False, leak_warn_after=KEPT) as pool:
+            conn = keep(pool)
+            let_pass(2 * KEPT)
+            with pytest.raises(LookupError):
+                pool.putconn(conn)
+            assert pool.holders() == []
+            assert_at_rest(pool)
+    finally:
+        logger.removeHandler(broken)
+
+
 class Gate(logging.Handler):
     """Keeps who writes a warning of a hold until it is opened; notes what passed."""
 

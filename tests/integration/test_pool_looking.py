@@ -183,15 +183,17 @@ def test_what_is_made_clean_is_so_since_its_release(dsn: str) -> None:
     ):
         conn = pool.getconn()
         let_pass(0.5)
+        before = time.monotonic()
         released = executor.submit(pool.putconn, conn)
         try:
             assert is_begun.wait(20.0)
             (session,) = pool.snapshot().sessions
+            longest = time.monotonic() - before
         finally:
             may_end.set()
         released.result(20.0)
     assert (session.state, session.holder) == ("in_use", None)
-    assert session.seconds < 0.5
+    assert session.seconds <= longest
 
 
 # Saturated.

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import psycopg2
@@ -398,19 +399,27 @@ def test_a_request_is_served_through_the_middleware(pool: ConnectionPool) -> Non
         assert client.get("/").text == "served"
 
 
-@pytest.mark.direct("names a server besides")
-def test_a_silent_server_that_is_named_first_leaves_time_for_the_next(
-    dsn: str,
+@pytest.mark.direct("names servers besides")
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("is_probed", [False, True])
+def test_silent_servers_that_are_named_first_leave_time_for_the_next(
+    dsn: str, number: int, *, is_probed: bool
 ) -> None:
-    """With the defaults; nobody else tries the other meanwhile."""
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
+    """With the defaults; nobody else tries it meanwhile."""
+    with ExitStack() as stack:
+        silent = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            for _ in range(number)
+        ]
         info = parse_dsn(dsn)
-        info["host"] = f"127.0.0.1,{info['host']}"
-        info["port"] = f"{port},{info['port']}"
-        with made(make_dsn(**info)) as pool:
-            for _ in range(20):
-                held(pool, lambda conn: ask(conn, "SELECT 1"))
+        ports = [str(one.getsockname()[1]) for one in silent]
+        info["port"] = ",".join([*ports, info["port"]])
+        info["host"] = ",".join(["127.0.0.1"] * number + [info["host"]])
+        pool = stack.enter_context(made(make_dsn(**info)))
+        if is_probed:
+            assert pool.health().write_ready
+        for _ in range(20):
+            held(pool, lambda conn: ask(conn, "SELECT 1"))
 
 
 def test_several_servers_are_met_on_the_way() -> None:

@@ -49,48 +49,54 @@ def run(server: Server, *lines: dict[str, object]) -> None:
     os.close(source)
 
 
+def hello(token: str, target: Target, *, anew: bool = False) -> dict[str, object]:
+    """Return the line of a worker that works there."""
+    return {"hello": token, "target": target, "anew": anew}
+
+
 def test_a_worker_that_is_gone_has_its_sessions_ended() -> None:
     """On each server of its pools."""
     server = Server()
-    run(server, {"hello": "a", "targets": [ONE, TWO]}, {"gone": "a"})
+    run(server, hello("a", ONE), hello("a", TWO), {"gone": "a"})
     assert server.ended == [(ONE, ["a"]), (TWO, ["a"])]
 
 
-def test_the_servers_of_a_worker_come_in_several_lines() -> None:
-    """And all of them again when one has another login."""
+def test_the_servers_of_a_worker_come_one_by_one() -> None:
+    """Each again when another password leads there; anew when some are left."""
     server = Server()
     new: Target = {"params": {"host": "one", "password": "new"}, "environ": {}}
-    first = ({"hello": "a", "targets": [ONE]}, {"also": "a", "targets": [TWO]})
-    again = ({"hello": "a", "targets": [new]}, {"also": "a", "targets": [TWO]})
-    run(server, *first, *again, {"gone": "a"})
-    assert server.ended == [(new, ["a"]), (TWO, ["a"])]
+    run(server, hello("a", ONE), hello("a", TWO), hello("a", new), {"gone": "a"})
+    assert server.ended == [(TWO, ["a"]), (new, ["a"])]
+    server = Server()
+    run(server, hello("a", ONE), hello("a", TWO, anew=True), {"gone": "a"})
+    assert server.ended == [(TWO, ["a"])]
 
 
 def test_a_worker_that_said_bye_costs_no_login() -> None:
     """It has closed its connections, so nobody needs to look."""
     server = Server()
-    run(server, {"hello": "a", "targets": [ONE]}, {"bye": "a"}, {"gone": "a"})
+    run(server, hello("a", ONE), {"bye": "a"}, {"gone": "a"})
     assert server.tries == 0
 
 
 def test_a_worker_that_never_said_hello_is_looked_for_where_the_others_are() -> None:
     """It may have been killed while it loaded the application."""
     server = Server()
-    run(server, {"hello": "a", "targets": [ONE]}, {"bye": "a"}, {"gone": "b"})
+    run(server, hello("a", ONE), {"bye": "a"}, {"gone": "b"})
     assert server.ended == [(ONE, ["b"])]
 
 
 def test_the_end_of_the_pipe_ends_the_sessions_of_all() -> None:
     """Arbiter and workers were killed, and nobody could tell."""
     server = Server()
-    run(server, {"hello": "a", "targets": [ONE]}, {"hello": "b", "targets": [ONE]})
+    run(server, hello("a", ONE), hello("b", ONE))
     assert server.ended == [(ONE, ["a", "b"])]
 
 
 def test_what_fails_is_tried_again() -> None:
     """With pauses, until the server is there."""
     server = Server(failures=3)
-    run(server, {"hello": "a", "targets": [ONE]})
+    run(server, hello("a", ONE))
     assert server.ended == [(ONE, ["a"])]
     assert server.tries == 4
 
@@ -100,7 +106,7 @@ def test_a_server_that_stays_down_does_not_keep_the_reaper(
 ) -> None:
     """After the end of the pipe it tries for a few seconds, then says so."""
     server = Server(failures=1000)
-    run(server, {"hello": "a", "targets": [ONE]})
+    run(server, hello("a", ONE))
     assert server.tries > 2
     assert reaper.GIVE_UP_AT_END_SECONDS <= server.now < 10.0
     assert "gave up ending the sessions of worker a: down" in capsys.readouterr().err
@@ -117,7 +123,7 @@ def test_a_server_that_is_down_does_not_hold_up_another() -> None:
         return down(target, tokens)
 
     server.terminate = terminate  # type: ignore[method-assign]
-    run(server, {"hello": "a", "targets": [ONE]}, {"hello": "b", "targets": [TWO]})
+    run(server, hello("a", ONE), hello("b", TWO))
     assert server.ended == [(TWO, ["b"])]
 
 
@@ -131,17 +137,17 @@ def test_only_the_latest_targets_are_remembered() -> None:
     assert ledger.pending["a"][-1]["params"] == {"host": "99"}
 
 
-def test_of_a_server_the_latest_login_is_remembered() -> None:
+def test_of_a_login_the_latest_password_is_remembered() -> None:
     """The others are of no use any more, and would take the place of servers."""
     ledger = Ledger()
     ledger.see(ONE)
     for i in range(100):
-        login = {"user": f"u{i}", "password": f"p{i}"}
-        ledger.see({"params": {"host": "two", **login}, "environ": {}})
+        for user in ("app", "reports"):
+            login = {"user": user, "password": f"p{i}"}
+            ledger.see({"params": {"host": "two", **login}, "environ": {}})
     ledger.gone("a")
-    hosts = {one["params"]["host"]: one["params"] for one in ledger.pending["a"]}
-    assert hosts.keys() == {"one", "two"}
-    assert hosts["two"]["password"] == "p99"
+    told = [one["params"].get("password") for one in ledger.pending["a"]]
+    assert told == [None, "p99", "p99"]
 
 
 def test_an_error_in_words_is_one_line_without_the_dsn() -> None:

@@ -1,0 +1,179 @@
+"""What a worker tells the reaper, when, and when not again."""
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from pgdbpool import ConnectionPool
+from pgdbpool.auth.provider import Credential
+from pgdbpool.endpoint.host import Presence
+from pgdbpool.endpoint.standing import Finding, Role
+from pgdbpool.gunicorn.introduction import Introduction
+from pgdbpool.gunicorn.pipe import ReaperPipe
+
+MANY = 500
+log = logging.getLogger("gunicorn.error")
+
+
+class Reaper:
+    """The other end of a pipe, with what has come."""
+
+    def __init__(self) -> None:
+        self.pipe = ReaperPipe()
+        self._source, self.pipe._fd = os.pipe()
+        for fd in (self._source, self.pipe._fd):
+            os.set_blocking(fd, False)
+        self.introduction = Introduction(self.pipe, "5f0c.1", log)
+
+    def heard(self) -> list[dict[str, Any]]:
+        """Return the lines that have come."""
+        data = b""
+        try:
+            while more := os.read(self._source, 65536):
+                data += more
+        except BlockingIOError:
+            pass
+        return [json.loads(line) for line in data.splitlines()]
+
+    def close(self) -> None:
+        """Hear no more."""
+        os.close(self._source)
+        self.pipe._close()
+
+
+@pytest.fixture
+def reaper() -> Iterator[Reaper]:
+    """Give one without a process."""
+    reaper = Reaper()
+    yield reaper
+    reaper.close()
+
+
+@pytest.fixture
+def made() -> Iterator[Any]:
+    """Give what makes pools, which are closed afterwards."""
+    with ExitStack() as stack:
+
+        def make(*given: Any, **settings: Any) -> ConnectionPool:  # noqa: ANN401 - a pool's
+            pool = ConnectionPool(*given, **settings)
+            stack.callback(pool.close)
+            return pool
+
+        yield make
+
+
+def places(lines: list[dict[str, Any]]) -> list[tuple[str, bool]]:
+    """Return which hosts were told of, and which anew."""
+    return [(line["target"]["params"]["host"], line["anew"]) for line in lines]
+
+
+def test_each_server_of_a_pool_is_told_once(reaper: Reaper, made: Any) -> None:  # noqa: ANN401 - as above
+    """With the password that is a setting."""
+    pool = made("host=a,b dbname=shop", password="word")
+    for _ in range(3):
+        reaper.introduction.tell_of([pool])
+    lines = reaper.heard()
+    assert places(lines) == [("a", False), ("b", False)]
+    assert {line["hello"] for line in lines} == {"5f0c.1"}
+    assert {line["target"]["params"]["password"] for line in lines} == {"word"}
+
+
+def test_all_databases_of_a_server_are_one(reaper: Reaper, made: Any) -> None:  # noqa: ANN401 - as above
+    """One login ends the sessions in all of them; of another user it would not."""
+    tenants = [made(f"host=a user=app dbname=t{n}") for n in range(MANY)]
+    for tenant in tenants:
+        reaper.introduction.tell_of([tenant])
+    reaper.introduction.tell_of([made("host=a user=reports dbname=t1")])
+    users = [line["target"]["params"]["user"] for line in reaper.heard()]
+    assert users == ["app", "reports"]
+
+
+def test_each_login_of_a_provider_is_told(reaper: Reaper, made: Any) -> None:  # noqa: ANN401 - as above
+    """From the first on, and no more than that: not what other pools have."""
+    words = iter(["first", "second"])
+
+    class Provider:
+        def credential(self) -> Credential:
+            return Credential(next(words), "app")
+
+    other = made("host=b")
+    pool = made("host=a", password=Provider())
+    reaper.introduction.tell_of([other, pool])
+    assert places(reaper.heard()) == [("b", False)]  # nobody can log in to the other
+    (credentials,) = pool._logins()
+    for word in ("first", "second"):
+        credentials.renew()
+        (line,) = reaper.heard()
+        assert line["target"]["params"]["password"] == word
+        assert line["target"]["params"]["user"] == "app"
+
+
+def test_what_was_left_is_told_anew(reaper: Reaper, made: Any) -> None:  # noqa: ANN401 - as above
+    """A name of two servers is told by addresses, and they move; others stay."""
+    pool, other = made("host=db.invalid"), made("host=b")
+    reaper.introduction.tell_of([pool, other])
+    assert [one for one, _ in places(reaper.heard())] == ["db.invalid", "b"]
+    at(pool, "10.0.0.1", "10.0.0.2")
+    lines = reaper.heard()
+    told = {line["target"]["params"].get("hostaddr") for line in lines[-3:]}
+    assert told == {"10.0.0.1", "10.0.0.2", None}
+    assert lines[-3]["anew"]
+    (moving,) = (e for e in pool._roster.endpoints if "10.0.0.2" in e.addresses)
+    moving.addresses = frozenset({"10.0.0.3"})
+    pool._has_moved()
+    lines = reaper.heard()
+    told = {line["target"]["params"].get("hostaddr") for line in lines[-3:]}
+    assert told == {"10.0.0.1", "10.0.0.3", None}
+    assert [line["anew"] for line in lines[-3:]] == [True, False, False]
+
+
+def at(pool: ConnectionPool, *addresses: str) -> None:
+    """Have the name of a pool lead there, each to a server of its own."""
+    (host,) = {one.host for one in pool._roster.endpoints}
+    assert host is not None
+    pool._resolved(host, frozenset(addresses))
+    for address in addresses:
+        server = Presence(address, Finding(Role.STANDBY))
+        pool._visited(pool._roster.endpoints[0], address, server)
+
+
+def test_what_finds_no_room_is_told_later(
+    reaper: Reaper,
+    made: Any,  # noqa: ANN401 - as above
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """With one warning, however often."""
+    pool = made("host=a", password="x" * 10_000)
+    for _ in range(3):
+        reaper.introduction.tell_of([pool])
+    assert reaper.heard() == []
+    assert caplog.text.count("the reaper cannot be told of worker 5f0c.1") == 1
+    pool = made("host=b")
+    pipe, reaper.introduction._pipe = reaper.introduction._pipe, ReaperPipe()
+    reaper.introduction.tell_of([pool])
+    reaper.introduction._pipe = pipe
+    reaper.introduction.tell_of([pool])
+    assert places(reaper.heard()) == [("b", False)]
+
+
+def test_whoever_comes_while_another_tells_does_not_wait(
+    reaper: Reaper,
+    made: Any,  # noqa: ANN401 - as above
+) -> None:
+    """Nor does a process that was forked then; the other tells that too."""
+    one, other = made("host=a"), made("host=b")
+    introduction = reaper.introduction
+    with introduction._turn:
+        late = threading.Thread(target=introduction.tell_of, args=([one],))
+        late.start()
+        late.join(10.0)
+        assert not late.is_alive()
+        assert reaper.heard() == []
+    introduction.tell_of([other])
+    assert places(reaper.heard()) == [("a", False), ("b", False)]
