@@ -178,8 +178,6 @@ class Caring(Holding):
         Args:
             is_lost: no server is reached; else it is a primary that is wanted.
         """
-        if not is_lost and self.settings.shared_limit is None:
-            return  # probes look for it
         with self._lock:
             roster, now = self._roster, monotonic()
             roster.is_filling = roster.is_filling or is_lost

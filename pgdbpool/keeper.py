@@ -135,7 +135,7 @@ class Keeper(ABC):
             return [params for params in found if params is not None]
 
     def on_login(self, callback: Callable[[], object]) -> None:
-        """Have a function called whenever `login_params` differ, without the lock."""
+        """Have a function called when `login_params` may differ, without the lock."""
         self._on_move.append(callback)
         for credentials in self._logins():
             credentials.on_change(callback, also_first=True)

@@ -179,17 +179,18 @@ class SharedLimit:
             if self._settler is me:
                 self._settler = None
 
-    def spare_one(self, pool: Reference) -> None:
-        """Have a pool use what is free, or else the place that is needed least.
+    def has_spared(self) -> bool:
+        """Close what has been idle for longest, unless a place is free.
 
-        Blocks while a connection is closed. Where all are in use there is none.
+        Blocks while it is closed. False: all are in use.
         """
-        idlest = self._idlest() if self._free <= 0 else None
-        if idlest is not None and not idlest.is_at_work():
-            idlest.make_room()
-        asking = pool()
-        if asking is not None and not asking.is_at_work():
-            asking.use_room(math.inf)
+        if self._free > 0:
+            return True
+        idlest = self._idlest()
+        if idlest is None or idlest.is_at_work():
+            return False
+        idlest.make_room()
+        return True
 
     def settle_soon(self) -> None:
         """Do so in a thread, if there are any."""

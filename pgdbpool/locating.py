@@ -50,17 +50,11 @@ class Locating(Keeper):
 
     def _resolved(self, host: Host, addresses: Addresses | None) -> None:
         with self._lock:
-            before = self._addresses()
             self._roster.resolved(host, addresses, monotonic())
             due = self._roster.upkeep(monotonic())
-            is_news = self._addresses() != before
         self._come_by(due)
         self.act()
-        if is_news:
-            self._has_moved()
-
-    def _addresses(self) -> list[frozenset[str]]:
-        return [endpoint.addresses for endpoint in self._roster.endpoints]
+        self._has_moved()
 
     def _visit_job(self, endpoint: Endpoint, address: str) -> Job:
         return functools.partial(self._begin_visit, endpoint, address)
@@ -108,13 +102,12 @@ class Locating(Keeper):
         host = endpoint.host
         assert host is not None  # noqa: S101 - only a name has addresses to visit
         with self._lock:
-            before = self._addresses()
+            before = len(self._roster.endpoints)
             self._roster.visited(host, address, found, monotonic())
-            after = self._addresses()
+            number = len(self._roster.endpoints)
             due = self._roster.upkeep(monotonic())
-        if len(after) > len(before):
-            logger.info("pool %r: %s: %d servers", self.name, host.name, len(after))
+        if number > before:
+            logger.info("pool %r: %s: %d servers", self.name, host.name, number)
         self._come_by(due)
         self.act()
-        if after != before:
-            self._has_moved()
+        self._has_moved()

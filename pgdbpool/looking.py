@@ -121,7 +121,8 @@ class Looking(Caring):
 
         A pool that has reached no server begins to open a connection, so that the next
         answer is another. Without threads, and without a server that takes writes, it
-        does so here and now, and blocks for as long as that takes; else never.
+        does so here and now, and blocks for as long as that takes. With a shared limit
+        that is reached it may close a connection meanwhile.
 
         Args:
             connect: False: it does neither.

@@ -217,9 +217,11 @@ class Observed(Looking):
                 if not self._untold:
                     return
                 leak = self._untold.popleft()
-            self._warn_of(leak)
-            with self._lock:
-                del self._leaks[leak.hold]
+            try:
+                self._warn_of(leak)
+            finally:
+                with self._lock:
+                    del self._leaks[leak.hold]
             if leak.ended is not None:
                 self._tell_of_end(leak.hold, leak.ended)
 

@@ -24,7 +24,7 @@ from pgdbpool.endpoint.entry import Entry, Hold
 from pgdbpool.endpoint.need import Need
 from pgdbpool.endpoint.state import Reason, State
 from pgdbpool.limit import Reference, SharedLimit
-from pgdbpool.planning import Acts, Job
+from pgdbpool.planning import MOST_CONNECTING, Acts, Job
 from pgdbpool.settings import Settings
 from pgdbpool.upkeep import TendedRoster
 
@@ -38,8 +38,9 @@ SHORT_FAREWELL: Final = 0.02
 # release may serve them: else busy pools would take permits from each other for ever.
 PATIENCE: Final = 0.05
 # How often one who only asks whether a server can be reached may have the place of an
-# idle connection, seconds.
+# idle connection, seconds; and how soon it is looked for again where none was idle.
 SEEK_AGAIN: Final = 10.0
+SEEK_SOON: Final = 0.2
 
 
 class SharingRoster(TendedRoster):
@@ -63,7 +64,7 @@ class SharingRoster(TendedRoster):
         super().__init__(endpoints, settings, need, acts)
         self._limit = limit
         self._pool = pool
-        self._is_seeking = False
+        self._has_place = False
         self._seek_at = -math.inf
 
     # Questions.
@@ -107,24 +108,37 @@ class SharingRoster(TendedRoster):
         In places that are free. Where there is none, now and then in that of a
         connection which has been idle for longest, in whichever pool.
         """
-        if self._has_met(now, pause) or now < self._seek_at:
+        if self._has_met(now, pause, MOST_CONNECTING) or now < self._seek_at:
             return
-        self._seek_at = now + SEEK_AGAIN
-        self._is_seeking = True
-        self.jobs.append(functools.partial(self._limit.spare_one, self._pool))
+        self._seek_at = now + SEEK_SOON
+        self.jobs.append(self._make_place)
 
-    def _has_met(self, now: float, pause: float) -> bool:
+    def _has_met(self, now: float, pause: float, most: int) -> bool:
         """Begin what there are free places for; return whether there were."""
         unmet = [one for one in self.endpoints if self._may_meet(one, now, pause)]
-        unmet.sort(key=lambda one: (one.health.failures, one.health.has_answered))
-        return all(self._open(one, now, None) is not None for one in unmet)
+        # In turn, for the one in whose place the next is opened may be its own.
+        unmet.sort(key=lambda endpoint: endpoint.met_at)
+        for endpoint in unmet[:most]:
+            if self._open(endpoint, now, None) is None:
+                return False
+            endpoint.met_at = now
+        return True
+
+    def _make_place(self) -> None:
+        """Have a connection closed for a look; a job. Blocks meanwhile."""
+        self._has_place = self._limit.has_spared()
+        member = self._pool()
+        if member is not None and not member.is_at_work():
+            member.use_room(math.inf)
 
     def use_room(self, now: float, since: float) -> None:
-        """Open what there was no room for, since then."""
-        super().use_room(now, since)
-        if self._is_seeking:
-            self._is_seeking = False
-            self._has_met(now, 0.0)
+        """Open what there was no room for, since then; infinity: for a look."""
+        if since < math.inf:
+            super().use_room(now, since)
+        elif self._has_place:
+            self._has_place = False
+            self._seek_at = now + SEEK_AGAIN
+            self._has_met(now, 0.0, 1)
 
     def withdraw(self, hold: Hold) -> None:
         """Take a hold out of the line; nobody in line wants no permit."""

@@ -14,7 +14,6 @@ from pgdbpool.errors import (
     AuthenticationFailed,
     CredentialError,
     EndpointDown,
-    PoolError,
     TooManyConnections,
 )
 
@@ -85,8 +84,8 @@ def _is_of_connects(error: BaseException) -> bool:
 
     What libpq cannot parse, and what others make of such errors, may quote secrets.
     """
-    if isinstance(error, PoolError | CredentialError):
-        return True
+    if isinstance(error, CredentialError):
+        return error.__cause__ is None  # else it quotes the provider's
     is_systems = isinstance(error, OSError) and type(error).__module__ == "builtins"
     return is_systems or type(error) in _DRIVERS
 

@@ -6,10 +6,11 @@ import functools
 import os
 import threading
 import weakref
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING
 
-from pgdbpool.gunicorn.pipe import logins_of, place_of
+from pgdbpool.gunicorn.pipe import logins_of
+from pgdbpool.gunicorn.reaper import login_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from pgdbpool.gunicorn.server import Log
     from pgdbpool.pool import ConnectionPool
 
-# A server, and who logs in there: all databases of it are one to the reaper.
-Place = tuple[str | None, ...]
+    Reference = weakref.ref[ConnectionPool]
+    Place = frozenset[tuple[str, str]]
 
 
 class Introduction:
@@ -40,26 +41,22 @@ class Introduction:
         self._token = token
         self._log = log
         self._has_warned = False
+        self._news: deque[Reference] = deque()
+        # Whoever has it tells, and has all of these.
         self._turn = threading.Lock()
-        self._news: deque[ConnectionPool] = deque()
-        # Of each pool what was told, and of each place the last password.
-        self._told: weakref.WeakKeyDictionary[ConnectionPool, list[Target]] = (
-            weakref.WeakKeyDictionary()
-        )
-        self._known: dict[Place, str | None] = {}
+        self._told: dict[Reference, dict[Place, Target]] = {}
+        self._users: Counter[Place] = Counter()
+        self._late: set[Reference] = set()
 
     def tell_of(self, pools: Iterable[ConnectionPool]) -> None:
         """Tell of what is not known yet of some pools, now and from now on."""
         for pool in pools:
-            if pool not in self._told:
-                self._told[pool] = []
-                pool.on_login(functools.partial(_again, self, weakref.ref(pool)))
-            self.renew(pool)
+            self._renew(weakref.ref(pool, self._news.append))
 
-    def renew(self, pool: ConnectionPool) -> None:
-        """Tell of what is not known yet of a pool."""
-        self._news.append(pool)
-        # Whoever has the turn tells what has come meanwhile, in its order.
+    def _renew(self, reference: Reference) -> None:
+        """Tell of what has changed of a pool."""
+        self._news.append(reference)
+        # Whoever has the turn tells what comes meanwhile, in its order.
         while self._news and self._turn.acquire(blocking=False):
             try:
                 while self._news:
@@ -67,28 +64,39 @@ class Introduction:
             finally:
                 self._turn.release()
 
-    def _tell(self, pool: ConnectionPool) -> None:
-        before, now = self._told.get(pool, []), logins_of(pool, os.environ)
-        if now in (before, []):  # or nobody can log in yet, or at this moment
-            return
-        self._told[pool] = now
-        places = set(map(_place, now))
-        is_anew = any(_place(one) not in places for one in before)
-        if is_anew:  # what has gone would be looked for in vain
-            self._known.clear()
-            now = [one for told in list(self._told.values()) for one in told]
-        for one in now:
-            secret = one["params"].get("password")
-            if _place(one) in self._known and self._known[_place(one)] == secret:
-                continue
-            if self._pipe.tell(hello=self._token, target=one, anew=is_anew):
-                self._known[_place(one)] = secret
-                is_anew = False
-            else:
-                self._told[pool] = []  # next time it is news again
-                self._warn()
+    def _tell(self, reference: Reference) -> None:
+        pool = reference()
+        if pool is not None and reference not in self._told:
+            pool.on_login(functools.partial(self._renew, reference))
+        before = self._told.get(reference, {})
+        logins = [] if pool is None else logins_of(pool, os.environ)
+        if pool is not None and not logins:
+            logins = [*before.values()]  # nobody can log in yet, or at this moment
+        now = {login_at(target): target for target in logins}
+        if pool is None:
+            self._told.pop(reference, None)
+        else:
+            self._told[reference] = now
+        self._users.update(now.keys() - before.keys())
+        for place in before.keys() - now.keys():
+            self._leave(place, before[place])
+        is_late = reference in self._late
+        self._late.discard(reference)
+        for place, target in now.items():
+            if is_late or before.get(place) != target:
+                self._hello(reference, target)
 
-    def _warn(self) -> None:
+    def _leave(self, place: Place, target: Target) -> None:
+        self._users[place] -= 1
+        if self._users[place] <= 0:
+            del self._users[place]
+            # If that is lost, the reaper looks there in vain, and no more than that.
+            self._pipe.tell(left=self._token, target=target)
+
+    def _hello(self, reference: Reference, target: Target) -> None:
+        if self._pipe.tell(hello=self._token, target=target):
+            return
+        self._late.add(reference)  # next time it is news again
         if not self._has_warned:
             self._has_warned = True
             self._log.warning(
@@ -96,14 +104,3 @@ class Introduction:
                 "killed, what it left running on the server goes on",
                 self._token,
             )
-
-
-def _place(target: Target) -> Place:
-    params, environ = target["params"], target["environ"]
-    return (*place_of(target), params.get("user") or environ.get("PGUSER"))
-
-
-def _again(told: Introduction, reference: weakref.ref[ConnectionPool]) -> None:
-    pool = reference()
-    if pool is not None:
-        told.renew(pool)

@@ -6,8 +6,9 @@ tells it through a pipe who works where and who has gone; lines of JSON:
 
 * ``{"path": [...], "user": [uid, gid]}``, first of all: where Python's modules
   are, and the user to become, for the arbiter may be root and its workers not
-* ``{"hello": token, "target": {...}, "anew": false}``: a worker and a server of its
-  pools, in the place of what was told of that login there before; anew: of all
+* ``{"hello": token, "target": {...}}``: a worker and a server of its pools, in the
+  place of what was told before with another password
+* ``{"left": token, "target": {...}}``: there it has nothing any more
 * ``{"bye": token}``: it has closed all its connections itself
 * ``{"gone": token}``: its process has ended
 * ``{"ask": target, "service": id}``: how many connections has the server free?
@@ -98,15 +99,18 @@ class Ledger:
         self._targets: dict[str, list[Target]] = {}
         self._seen: list[Target] = []
 
-    def hello(self, token: str, target: Target, *, anew: bool = False) -> None:
-        """Note where a worker works; anew: and nowhere else."""
-        others = [] if anew else self._targets.get(token, [])
-        self._targets[token] = _renewed(others, target)
+    def hello(self, token: str, target: Target) -> None:
+        """Note where a worker works."""
+        self._targets[token] = [*_others(self._targets.get(token, []), target), target]
         self.see(target)
+
+    def left(self, token: str, target: Target) -> None:
+        """Note where it works no more."""
+        self._targets[token] = _others(self._targets.get(token, []), target)
 
     def see(self, target: Target) -> None:
         """Note a server for workers that go before they said hello."""
-        self._seen = _renewed(self._seen, target)[-REMEMBERED_TARGETS:]
+        self._seen = [*_others(self._seen, target), target][-REMEMBERED_TARGETS:]
 
     def bye(self, token: str) -> None:
         """Note that a worker left nothing."""
@@ -140,16 +144,19 @@ class Ledger:
                 del self.pending[token]
 
 
-def _renewed(targets: list[Target], target: Target) -> list[Target]:
-    """Return them with this one, and without what has another password only."""
-    return [*(one for one in targets if _place(one) != _place(target)), target]
+def _others(targets: list[Target], target: Target) -> list[Target]:
+    """Return those that lead elsewhere, or somebody else there."""
+    return [one for one in targets if login_at(one) != login_at(target)]
 
 
-def _place(target: Target) -> tuple[dict[str, str], dict[str, str]]:
-    """Return who logs in where."""
-    params = target["params"]
-    place = {name: params[name] for name in params if name != "password"}
-    return place, target["environ"]
+def login_at(target: Target) -> frozenset[tuple[str, str]]:
+    """Return who logs in where: all but the password."""
+    return frozenset(
+        (name, value)
+        for given in (target["params"], target["environ"])
+        for name, value in given.items()
+        if name not in ("password", "PGPASSWORD")
+    )
 
 
 class Reaper:
@@ -212,7 +219,9 @@ class Reaper:
         if "path" in line:
             _settle_in(line["path"], line["user"])
         elif "hello" in line:
-            self._ledger.hello(line["hello"], line["target"], anew=line["anew"])
+            self._ledger.hello(line["hello"], line["target"])
+        elif "left" in line:
+            self._ledger.left(line["left"], line["target"])
         elif "bye" in line:
             self._ledger.bye(line["bye"])
         elif "gone" in line:

@@ -4,14 +4,12 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 
-import psycopg2
 import pytest
 
-from pgdbpool import ConnectionPool, EndpointDown, SharedLimit
-from pgdbpool.demo.postgres import EmbeddedPostgres, free_port
+from pgdbpool import ConnectionPool, EndpointDown
+from pgdbpool.demo.postgres import EmbeddedPostgres
 from pgdbpool.demo.standby import demote
 from pgdbpool.status import HealthApp
 from pgdbpool.status.service import state_of
@@ -133,93 +131,6 @@ def test_without_threads_the_page_connects_to_nobody(dsn: str) -> None:
         assert pool.get_stats()["connections_num"] == 0
         assert is_ready(HealthApp(pool))
         assert pool.get_stats()["connections_num"] == 1
-
-
-class TestOfPoolsThatShareALimit:
-    """A probe takes the place of an idle connection, but seldom."""
-
-    def test_one_that_was_never_used_is_met_though_the_limit_is_full(
-        self, dsn: str
-    ) -> None:
-        """And stays known after its place has gone back."""
-        limit = SharedLimit(4)
-        with (
-            ConnectionPool(dsn, name="busy", shared_limit=limit) as busy,
-            ConnectionPool(dsn, name="new", shared_limit=limit) as new,
-        ):
-            fill(busy, 4)
-            app = HealthApp(busy, new)
-            until(lambda: is_ready(app))
-            for _ in range(50):
-                assert is_ready(app)
-                fill(busy, 4)
-            assert new.get_stats()["connections_num"] == 1
-            assert busy.get_stats()["connections_num"] == 4 + 1
-
-    def test_one_that_is_down_seldom_has_a_place_until_it_is_back(
-        self, dsn: str, private_server: EmbeddedPostgres
-    ) -> None:
-        """It is tried at any time where one is free, else now and then."""
-        limit = SharedLimit(2)
-        late_dsn = private_server.dsn(dbname="late")
-        with (
-            ConnectionPool(dsn, name="busy", shared_limit=limit) as busy,
-            ConnectionPool(late_dsn, name="late", shared_limit=limit) as late,
-        ):
-            fill(busy, 2)
-            app, health = HealthApp(late), late._roster.endpoints[0].health
-            until(lambda: not is_ready(app) and health.failures)
-            fill(busy, 2)
-            for _ in range(50):
-                health.retry_at = 0.0
-                assert not is_ready(app)
-            assert late.get_stats()["connections_num"] == 1
-            assert busy.get_stats()["connections_num"] == 2 + 1
-            with closing(psycopg2.connect(private_server.dsn())) as admin:
-                admin.autocommit = True
-                ask(admin, "CREATE DATABASE late")
-            late._roster._seek_at -= 1000.0  # type: ignore[attr-defined]
-            health.retry_at = 0.0
-            until(lambda: is_ready(app))
-            assert busy.get_stats()["connections_num"] == 2 + 1
-
-    def test_a_closed_one_is_met_no_more(self, dsn: str) -> None:
-        """Nor does it keep anything from others."""
-        limit = SharedLimit(1)
-        with ConnectionPool(dsn, shared_limit=limit) as busy:
-            conn = busy.getconn()
-            new = ConnectionPool(dsn, shared_limit=limit)
-            assert not new.health().read_ready
-            new.close()
-            busy.putconn(conn)
-            assert not new.health().read_ready
-            assert (new.get_stats()["connections_num"], limit.size) == (0, 1)
-            assert busy.get_stats()["connections_lost"] == 0
-
-    @pytest.mark.direct("goes to a server besides")
-    def test_one_of_several_servers_goes_on_meeting_without_a_storm(
-        self, private_server: EmbeddedPostgres
-    ) -> None:
-        """One is up and one is down, and there is a place for one connection."""
-        limit = SharedLimit(1)
-        up, other = private_server.port, free_port()
-        several = private_server.dsn(host="127.0.0.1,127.0.0.1", port=f"{other},{up}")
-        with ConnectionPool(several, shared_limit=limit) as pool:
-            for _ in range(200):
-                pool.health()
-            until(lambda: pool.health().read_ready)
-            for _ in range(200):
-                pool.health()
-            # Both once, and once more in the place of the first.
-            assert pool.get_stats()["connections_num"] <= 4
-            assert limit.size <= 1
-
-
-def fill(pool: ConnectionPool, number: int) -> None:
-    """Have so many connections in use together, and then idle."""
-    with contextlib.ExitStack() as holds:
-        for _ in range(number):
-            ask(holds.enter_context(pool.connection()), "SELECT 1")
 
 
 def test_one_pool_of_several_that_is_not_ready_is_enough(

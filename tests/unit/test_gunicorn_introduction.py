@@ -1,9 +1,11 @@
 """What a worker tells the reaper, when, and when not again."""
 
+import gc
 import json
 import logging
 import os
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -68,9 +70,14 @@ def made() -> Iterator[Any]:
         yield make
 
 
-def places(lines: list[dict[str, Any]]) -> list[tuple[str, bool]]:
-    """Return which hosts were told of, and which anew."""
-    return [(line["target"]["params"]["host"], line["anew"]) for line in lines]
+def hosts(lines: list[dict[str, Any]], verb: str = "hello") -> list[str]:
+    """Return where it works, or what it has left."""
+    return [line["target"]["params"]["host"] for line in lines if verb in line]
+
+
+def addresses(lines: list[dict[str, Any]], verb: str = "hello") -> set[str | None]:
+    """Return the same by address, where that is told."""
+    return {line["target"]["params"].get("hostaddr") for line in lines if verb in line}
 
 
 def test_each_server_of_a_pool_is_told_once(reaper: Reaper, made: Any) -> None:  # noqa: ANN401 - as above
@@ -79,19 +86,23 @@ def test_each_server_of_a_pool_is_told_once(reaper: Reaper, made: Any) -> None: 
     for _ in range(3):
         reaper.introduction.tell_of([pool])
     lines = reaper.heard()
-    assert places(lines) == [("a", False), ("b", False)]
+    assert hosts(lines) == ["a", "b"]
     assert {line["hello"] for line in lines} == {"5f0c.1"}
     assert {line["target"]["params"]["password"] for line in lines} == {"word"}
 
 
-def test_all_databases_of_a_server_are_one(reaper: Reaper, made: Any) -> None:  # noqa: ANN401 - as above
-    """One login ends the sessions in all of them; of another user it would not."""
+def test_of_many_pools_each_is_told_once(reaper: Reaper, made: Any) -> None:  # noqa: ANN401 - as above
+    """Though the pipe does not take all of them at once."""
     tenants = [made(f"host=a user=app dbname=t{n}") for n in range(MANY)]
     for tenant in tenants:
         reaper.introduction.tell_of([tenant])
-    reaper.introduction.tell_of([made("host=a user=reports dbname=t1")])
-    users = [line["target"]["params"]["user"] for line in reaper.heard()]
-    assert users == ["app", "reports"]
+    lines = reaper.heard()
+    assert len(lines) < MANY
+    for _ in range(3):
+        reaper.introduction.tell_of(tenants)
+        lines += reaper.heard()
+    names = [line["target"]["params"]["dbname"] for line in lines]
+    assert names == [f"t{n}" for n in range(MANY)]
 
 
 def test_each_login_of_a_provider_is_told(reaper: Reaper, made: Any) -> None:  # noqa: ANN401 - as above
@@ -105,7 +116,7 @@ def test_each_login_of_a_provider_is_told(reaper: Reaper, made: Any) -> None:  #
     other = made("host=b")
     pool = made("host=a", password=Provider())
     reaper.introduction.tell_of([other, pool])
-    assert places(reaper.heard()) == [("b", False)]  # nobody can log in to the other
+    assert hosts(reaper.heard()) == ["b"]  # nobody can log in to the other
     (credentials,) = pool._logins()
     for word in ("first", "second"):
         credentials.renew()
@@ -114,23 +125,37 @@ def test_each_login_of_a_provider_is_told(reaper: Reaper, made: Any) -> None:  #
         assert line["target"]["params"]["user"] == "app"
 
 
-def test_what_was_left_is_told_anew(reaper: Reaper, made: Any) -> None:  # noqa: ANN401 - as above
+def test_what_was_left_is_told(reaper: Reaper, made: Any) -> None:  # noqa: ANN401 - as above
     """A name of two servers is told by addresses, and they move; others stay."""
     pool, other = made("host=db.invalid"), made("host=b")
     reaper.introduction.tell_of([pool, other])
-    assert [one for one, _ in places(reaper.heard())] == ["db.invalid", "b"]
+    assert hosts(reaper.heard()) == ["db.invalid", "b"]
     at(pool, "10.0.0.1", "10.0.0.2")
     lines = reaper.heard()
-    told = {line["target"]["params"].get("hostaddr") for line in lines[-3:]}
-    assert told == {"10.0.0.1", "10.0.0.2", None}
-    assert lines[-3]["anew"]
+    assert addresses(lines) == {"10.0.0.1", "10.0.0.2"}
+    assert addresses(lines, "left") == {None}
     (moving,) = (e for e in pool._roster.endpoints if "10.0.0.2" in e.addresses)
     moving.addresses = frozenset({"10.0.0.3"})
     pool._has_moved()
     lines = reaper.heard()
-    told = {line["target"]["params"].get("hostaddr") for line in lines[-3:]}
-    assert told == {"10.0.0.1", "10.0.0.3", None}
-    assert [line["anew"] for line in lines[-3:]] == [True, False, False]
+    assert addresses(lines) == {"10.0.0.3"}
+    assert addresses(lines, "left") == {"10.0.0.2"}
+
+
+def test_a_pool_that_nobody_has_any_more_is_left(reaper: Reaper) -> None:
+    """But not what another has, too."""
+    pools = [ConnectionPool(f"host={host}") for host in ("a", "b", "b")]
+    reaper.introduction.tell_of(pools)
+    assert hosts(reaper.heard()) == ["a", "b", "b"]
+    del pools[:2]
+    gc.collect()
+    reaper.introduction.tell_of(pools)
+    assert hosts(reaper.heard(), "left") == ["a"]
+    pools.clear()
+    gc.collect()
+    reaper.introduction.tell_of([])
+    reaper.introduction._renew(weakref.ref(ConnectionPool("host=c")))
+    assert hosts(reaper.heard(), "left") == ["b"]
 
 
 def at(pool: ConnectionPool, *addresses: str) -> None:
@@ -159,7 +184,7 @@ def test_what_finds_no_room_is_told_later(
     reaper.introduction.tell_of([pool])
     reaper.introduction._pipe = pipe
     reaper.introduction.tell_of([pool])
-    assert places(reaper.heard()) == [("b", False)]
+    assert hosts(reaper.heard()) == ["b"]
 
 
 def test_whoever_comes_while_another_tells_does_not_wait(
@@ -176,4 +201,4 @@ def test_whoever_comes_while_another_tells_does_not_wait(
         assert not late.is_alive()
         assert reaper.heard() == []
     introduction.tell_of([other])
-    assert places(reaper.heard()) == [("a", False), ("b", False)]
+    assert hosts(reaper.heard()) == ["a", "b"]

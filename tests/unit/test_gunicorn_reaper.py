@@ -49,9 +49,9 @@ def run(server: Server, *lines: dict[str, object]) -> None:
     os.close(source)
 
 
-def hello(token: str, target: Target, *, anew: bool = False) -> dict[str, object]:
+def hello(token: str, target: Target) -> dict[str, object]:
     """Return the line of a worker that works there."""
-    return {"hello": token, "target": target, "anew": anew}
+    return {"hello": token, "target": target}
 
 
 def test_a_worker_that_is_gone_has_its_sessions_ended() -> None:
@@ -62,13 +62,14 @@ def test_a_worker_that_is_gone_has_its_sessions_ended() -> None:
 
 
 def test_the_servers_of_a_worker_come_one_by_one() -> None:
-    """Each again when another password leads there; anew when some are left."""
+    """Each again when another password leads there; and which it has left."""
     server = Server()
     new: Target = {"params": {"host": "one", "password": "new"}, "environ": {}}
     run(server, hello("a", ONE), hello("a", TWO), hello("a", new), {"gone": "a"})
     assert server.ended == [(TWO, ["a"]), (new, ["a"])]
     server = Server()
-    run(server, hello("a", ONE), hello("a", TWO, anew=True), {"gone": "a"})
+    left = {"left": "a", "target": new}
+    run(server, hello("a", ONE), hello("a", TWO), left, {"gone": "a"})
     assert server.ended == [(TWO, ["a"])]
 
 
