@@ -167,7 +167,8 @@ class Holding(Releasing):
             return self._report.line_is_full(now)
         if roster.refuses(hold, now):
             roster.plan(now, hold.since)
-            if roster.monitor.primary is None and not roster.is_single:
+            is_lost = roster.monitor.primary is None and not roster.is_single
+            if is_lost and self.settings.threaded:
                 roster.meet(now)  # nobody is in line who would have it found
             return self._report.no_connection(hold, asked, now)
         if hold.is_block and roster.is_deadlocked(hold, now):
