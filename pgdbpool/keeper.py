@@ -142,7 +142,10 @@ class Keeper(ABC):
 
     def _has_moved(self) -> None:
         for callback in tuple(self._on_move):
-            callback()
+            try:
+                callback()
+            except Exception:
+                logger.exception("pool %r: on_login failed", self.name)
 
     def replace_all(self) -> None:
         """Replace all connections, one after the other: new logins are others."""

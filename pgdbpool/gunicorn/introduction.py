@@ -13,7 +13,7 @@ from pgdbpool.gunicorn.pipe import logins_of
 from pgdbpool.gunicorn.reaper import login_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pgdbpool.gunicorn.pipe import ReaperPipe
     from pgdbpool.gunicorn.reaper import Target
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pgdbpool.pool import ConnectionPool
 
     Reference = weakref.ref[ConnectionPool]
-    Place = frozenset[tuple[str, str]]
+    Login = frozenset[tuple[str, str]]
 
 
 class Introduction:
@@ -41,17 +41,20 @@ class Introduction:
         self._token = token
         self._log = log
         self._has_warned = False
+        self._process = os.getpid()
         self._news: deque[Reference] = deque()
         # Whoever has it tells, and has all of these.
         self._turn = threading.Lock()
-        self._told: dict[Reference, dict[Place, Target]] = {}
-        self._users: Counter[Place] = Counter()
+        self._told: dict[Reference, dict[Login, Target]] = {}
+        self._users: Counter[Login] = Counter()
         self._late: set[Reference] = set()
 
     def tell_of(self, pools: Iterable[ConnectionPool]) -> None:
         """Tell of what is not known yet of some pools, now and from now on."""
         for pool in pools:
-            self._renew(weakref.ref(pool, self._news.append))
+            reference = weakref.ref(pool, self._news.append)
+            hash(reference)  # which it keeps when the pool has gone
+            self._renew(reference)
 
     def _renew(self, reference: Reference) -> None:
         """Tell of what has changed of a pool."""
@@ -68,39 +71,42 @@ class Introduction:
         pool = reference()
         if pool is not None and reference not in self._told:
             pool.on_login(functools.partial(self._renew, reference))
-        before = self._told.get(reference, {})
+        before = self._told.pop(reference, {})
         logins = [] if pool is None else logins_of(pool, os.environ)
         if pool is not None and not logins:
             logins = [*before.values()]  # nobody can log in yet, or at this moment
         now = {login_at(target): target for target in logins}
-        if pool is None:
-            self._told.pop(reference, None)
-        else:
-            self._told[reference] = now
         self._users.update(now.keys() - before.keys())
-        for place in before.keys() - now.keys():
-            self._leave(place, before[place])
+        if pool is not None:
+            self._told[reference] = now
         is_late = reference in self._late
-        self._late.discard(reference)
-        for place, target in now.items():
-            if is_late or before.get(place) != target:
-                self._hello(reference, target)
+        news = [one for at, one in now.items() if is_late or before.get(at) != one]
+        gone = {at: before[at] for at in before.keys() - now.keys()}
+        if self._is_heard(news):
+            self._late.discard(reference)
+            self._leave(gone)
+        else:  # next time it is news again; what was before is better than nothing
+            self._late.add(reference)
+            self._told[reference] = {**gone, **now}
 
-    def _leave(self, place: Place, target: Target) -> None:
-        self._users[place] -= 1
-        if self._users[place] <= 0:
-            del self._users[place]
-            # If that is lost, the reaper looks there in vain, and no more than that.
-            self._pipe.tell(left=self._token, target=target)
-
-    def _hello(self, reference: Reference, target: Target) -> None:
-        if self._pipe.tell(hello=self._token, target=target):
-            return
-        self._late.add(reference)  # next time it is news again
-        if not self._has_warned:
+    def _is_heard(self, targets: Sequence[Target]) -> bool:
+        """Tell where the worker is; return whether there was room for all of it."""
+        told = [self._pipe.tell(hello=self._token, target=one) for one in targets]
+        if not (all(told) or self._has_warned):
             self._has_warned = True
             self._log.warning(
                 "pgdbpool: the reaper cannot be told of worker %s; if the worker is "
                 "killed, what it left running on the server goes on",
                 self._token,
             )
+        return all(told)
+
+    def _leave(self, gone: Mapping[Login, Target]) -> None:
+        """Tell where it is no more, unless another pool is."""
+        for at, target in gone.items():
+            self._users[at] -= 1
+            if self._users[at] <= 0:
+                del self._users[at]
+                # What a fork of the worker leaves the worker may have still.
+                if os.getpid() == self._process:
+                    self._pipe.tell(left=self._token, target=target)

@@ -107,6 +107,8 @@ class Ledger:
     def left(self, token: str, target: Target) -> None:
         """Note where it works no more."""
         self._targets[token] = _others(self._targets.get(token, []), target)
+        if not self._targets[token]:  # that is not to say that it has left nothing
+            del self._targets[token]
 
     def see(self, target: Target) -> None:
         """Note a server for workers that go before they said hello."""

@@ -158,6 +158,65 @@ def test_a_pool_that_nobody_has_any_more_is_left(reaper: Reaper) -> None:
     assert hosts(reaper.heard(), "left") == ["b"]
 
 
+def test_what_is_left_is_kept_until_the_next_is_told(
+    reaper: Reaper,
+    made: Any,  # noqa: ANN401 - as above
+) -> None:
+    """An old login is better than none."""
+    words = iter([Credential("first", "old"), *[Credential("x" * 9000, "new")] * 2])
+
+    class Provider:
+        def credential(self) -> Credential:
+            return next(words)
+
+    pool = made("host=a", password=Provider())
+    reaper.introduction.tell_of([pool])
+    (credentials,) = pool._logins()
+    credentials.renew()
+    assert hosts(reaper.heard()) == ["a"]
+    credentials.renew()
+    reaper.introduction.tell_of([pool])
+    assert reaper.heard() == []
+    words = iter([Credential("second", "new")])
+    credentials.renew()
+    lines = reaper.heard()
+    assert [line["target"]["params"]["user"] for line in lines] == ["new", "old"]
+    assert ["left" in line for line in lines] == [False, True]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_of_the_worker_leaves_nothing(reaper: Reaper, made: Any) -> None:  # noqa: ANN401 - as above
+    """The worker itself may be there still, and would not say so again."""
+    pool = made("host=db.invalid")
+    reaper.introduction.tell_of([pool])
+    at(pool, "10.0.0.1", "10.0.0.2")
+    reaper.heard()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            pool._has_moved()  # its endpoints are made anew, without addresses
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    lines = reaper.heard()
+    assert hosts(lines) == ["db.invalid"]
+    assert hosts(lines, "left") == []
+
+
+def test_a_pool_that_has_gone_before_its_turn_is_nobodys_trouble(
+    reaper: Reaper,
+    made: Any,  # noqa: ANN401 - as above
+) -> None:
+    """Whoever has the turn may take a while."""
+    other = made("host=b")
+    with reaper.introduction._turn:
+        reaper.introduction.tell_of([ConnectionPool("host=a")])
+        gc.collect()
+    reaper.introduction.tell_of([other])
+    other._has_moved()
+    assert hosts(reaper.heard()) == ["b"]
+
+
 def at(pool: ConnectionPool, *addresses: str) -> None:
     """Have the name of a pool lead there, each to a server of its own."""
     (host,) = {one.host for one in pool._roster.endpoints}
