@@ -26,7 +26,7 @@ pytestmark = [needs_browser, pytest.mark.timeout(120)]
 # What the page makes of its figures, by its own functions.
 SAID = """
 async (status) => {
-  const { clientOf, endpointsOf, verdictOf } = await import("./static/sums.js");
+  const { clientOf, endpointsOf, verdictOf } = await import("./sums.js");
   const parts = status.workers.flatMap((worker) =>
     worker.pools.map((pool) => ({ worker, pool })));
   const held = parts.flatMap(({ pool }) => pool.sessions.filter((one) => one.holder)
@@ -59,7 +59,7 @@ NAMES = (
 
 @pytest.fixture(scope="module", name="visit")
 def given_visit() -> Iterator[Visit]:
-    """Give a browser at a page of no pool."""
+    """Give a browser at the script of a page, which asks for nothing by itself."""
     app = StatusApp()
     try:
         with (
@@ -67,7 +67,7 @@ def given_visit() -> Iterator[Visit]:
             served(app) as url,
             visiting(Path(place)) as visit,
         ):
-            visit.page.goto(url)
+            visit.page.goto(f"{url}static/sums.js")
             yield visit
     finally:
         app.service.history.stop()
