@@ -140,7 +140,7 @@ class Keeper(ABC):
         for credentials in self._logins():
             credentials.on_change(callback, also_first=True)
 
-    def _has_moved(self) -> None:
+    def _tell_of_move(self) -> None:
         for callback in tuple(self._on_move):
             try:
                 callback()

@@ -179,7 +179,7 @@ class SharedLimit:
             if self._settler is me:
                 self._settler = None
 
-    def has_spared(self) -> bool:
+    def spare_one(self) -> bool:
         """Close what has been idle for longest, unless a place is free.
 
         Blocks while it is closed. False: all are in use.

@@ -136,18 +136,17 @@ class _Handler(WSGIRequestHandler):
 
     def run_wsgi(self) -> None:
         """Have the application answer."""
-        if HAS_BODY.isdisjoint(
-            map(str.lower, self.headers)
-        ):  # else it goes on saying what it wants
-            self._is_heard()
+        # With a body it goes on saying what it wants.
+        if HAS_BODY.isdisjoint(map(str.lower, self.headers)):
+            self._note_heard()
         super().run_wsgi()
 
     def send_response(self, code: int, message: str | None = None) -> None:
         """Begin to answer."""
-        self._is_heard()
+        self._note_heard()
         super().send_response(code, message)
 
-    def _is_heard(self) -> None:
+    def _note_heard(self) -> None:
         self.server.talking.pop(self.connection, None)  # type: ignore[attr-defined]
 
     def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002, ARG002 - as it is there
@@ -217,7 +216,7 @@ class _Server(ThreadedWSGIServer):
             raise
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as it is there
-        if not (self._places.acquire(blocking=False) or self._has_made_room()):
+        if not (self._places.acquire(blocking=False) or self._make_room()):
             self.shutdown_request(request)
             return
         self.talking[request] = None
@@ -227,7 +226,7 @@ class _Server(ThreadedWSGIServer):
             self._leave(request)
             raise
 
-    def _has_made_room(self) -> bool:
+    def _make_room(self) -> bool:
         """Hang up on who has been talking for longest, if anybody is."""
         for client in list(self.talking)[:1]:
             with contextlib.suppress(OSError):  # it has just gone

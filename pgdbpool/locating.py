@@ -54,7 +54,7 @@ class Locating(Keeper):
             due = self._roster.upkeep(monotonic())
         self._come_by(due)
         self.act()
-        self._has_moved()
+        self._tell_of_move()
 
     def _visit_job(self, endpoint: Endpoint, address: str) -> Job:
         return functools.partial(self._begin_visit, endpoint, address)
@@ -110,4 +110,4 @@ class Locating(Keeper):
             logger.info("pool %r: %s: %d servers", self.name, host.name, number)
         self._come_by(due)
         self.act()
-        self._has_moved()
+        self._tell_of_move()

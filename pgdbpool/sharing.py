@@ -24,7 +24,7 @@ from pgdbpool.endpoint.entry import Entry, Hold
 from pgdbpool.endpoint.need import Need
 from pgdbpool.endpoint.state import Reason, State
 from pgdbpool.limit import Reference, SharedLimit
-from pgdbpool.planning import MOST_CONNECTING, Acts, Job
+from pgdbpool.planning import Acts, Job
 from pgdbpool.settings import Settings
 from pgdbpool.upkeep import TendedRoster
 
@@ -108,17 +108,17 @@ class SharingRoster(TendedRoster):
         In places that are free. Where there is none, now and then in that of a
         connection which has been idle for longest, in whichever pool.
         """
-        if self._has_met(now, pause, MOST_CONNECTING) or now < self._seek_at:
+        if self._meet_where_free(now, pause) or now < self._seek_at:
             return
         self._seek_at = now + SEEK_SOON
         self.jobs.append(self._make_place)
 
-    def _has_met(self, now: float, pause: float, most: int) -> bool:
+    def _meet_where_free(self, now: float, pause: float) -> bool:
         """Begin what there are free places for; return whether there were."""
         unmet = [one for one in self.endpoints if self._may_meet(one, now, pause)]
         # In turn, for the one in whose place the next is opened may be its own.
         unmet.sort(key=lambda endpoint: endpoint.met_at)
-        for endpoint in unmet[:most]:
+        for endpoint in unmet:
             if self._open(endpoint, now, None) is None:
                 return False
             endpoint.met_at = now
@@ -126,7 +126,7 @@ class SharingRoster(TendedRoster):
 
     def _make_place(self) -> None:
         """Have a connection closed for a look; a job. Blocks meanwhile."""
-        self._has_place = self._limit.has_spared()
+        self._has_place = self._limit.spare_one()
         member = self._pool()
         if member is not None and not member.is_at_work():
             member.use_room(math.inf)
@@ -138,7 +138,7 @@ class SharingRoster(TendedRoster):
         elif self._has_place:
             self._has_place = False
             self._seek_at = now + SEEK_AGAIN
-            self._has_met(now, 0.0, 1)
+            self._meet_where_free(now, 0.0)
 
     def withdraw(self, hold: Hold) -> None:
         """Take a hold out of the line; nobody in line wants no permit."""

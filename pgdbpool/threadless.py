@@ -239,7 +239,6 @@ class Threadless(Caring):
     def _begin_connect(self, entry: Entry) -> None:
         if entry.state is State.CONNECTING and not entry.has_begun:
             entry.has_begun = True
-            entry.since = monotonic()  # it had to wait for others
             self._connect(entry)
 
     def _connect_failed(self, entry: Entry, error: BaseException) -> None:

@@ -73,8 +73,8 @@ class Endpoint:
         host: the name that leads to it, with others of that name; None without one.
         addresses: which of the name's are its own; empty: whichever libpq finds.
         is_alone: whether the pool has no other endpoint.
-        met_at: when it was last tried for a look alone, monotonic seconds.
         is_leaving: its name leads to it no more; it goes with its last connection.
+        met_at: when it was last tried for a look alone, monotonic seconds.
         generation: entries of an older one must go.
         outdated_as: the reason they go for.
         entries: all that are not closed.
@@ -112,7 +112,6 @@ class Endpoint:
         self.host = None if host is None else Host(host)
         self.addresses: frozenset[str] = frozenset()
         self.is_alone = self.is_leaving = False
-        self.met_at = -math.inf
         # How long a connect may take before its entry is taken back.
         self.connect_limit = self._limit(self._params)
         self.wants_primary = self._params.get("target_session_attrs") in (
@@ -120,6 +119,7 @@ class Endpoint:
             "primary",
         )
         # All below is guarded by the pool's lock.
+        self.met_at = -math.inf
         self.generation = 0
         self.outdated_as = Reason.DRAINED
         self.entries: set[Entry] = set()

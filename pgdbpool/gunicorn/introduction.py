@@ -82,14 +82,14 @@ class Introduction:
         is_late = reference in self._late
         news = [one for at, one in now.items() if is_late or before.get(at) != one]
         gone = {at: before[at] for at in before.keys() - now.keys()}
-        if self._is_heard(news):
+        if self._tell_all(news):
             self._late.discard(reference)
             self._leave(gone)
         else:  # next time it is news again; what was before is better than nothing
             self._late.add(reference)
             self._told[reference] = {**gone, **now}
 
-    def _is_heard(self, targets: Sequence[Target]) -> bool:
+    def _tell_all(self, targets: Sequence[Target]) -> bool:
         """Tell where the worker is; return whether there was room for all of it."""
         told = [self._pipe.tell(hello=self._token, target=one) for one in targets]
         if not (all(told) or self._has_warned):

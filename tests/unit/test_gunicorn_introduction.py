@@ -136,7 +136,7 @@ def test_what_was_left_is_told(reaper: Reaper, made: Any) -> None:  # noqa: ANN4
     assert addresses(lines, "left") == {None}
     (moving,) = (e for e in pool._roster.endpoints if "10.0.0.2" in e.addresses)
     moving.addresses = frozenset({"10.0.0.3"})
-    pool._has_moved()
+    pool._tell_of_move()
     lines = reaper.heard()
     assert addresses(lines) == {"10.0.0.3"}
     assert addresses(lines, "left") == {"10.0.0.2"}
@@ -194,7 +194,7 @@ def test_a_fork_of_the_worker_leaves_nothing(reaper: Reaper, made: Any) -> None:
     pid = os.fork()
     if pid == 0:
         try:
-            pool._has_moved()  # its endpoints are made anew, without addresses
+            pool._tell_of_move()  # its endpoints are made anew, without addresses
         finally:
             os._exit(0)
     os.waitpid(pid, 0)
@@ -213,7 +213,7 @@ def test_a_pool_that_has_gone_before_its_turn_is_nobodys_trouble(
         reaper.introduction.tell_of([ConnectionPool("host=a")])
         gc.collect()
     reaper.introduction.tell_of([other])
-    other._has_moved()
+    other._tell_of_move()
     assert hosts(reaper.heard()) == ["b"]
 
 

@@ -73,6 +73,13 @@ def test_the_servers_of_a_worker_come_one_by_one() -> None:
     assert server.ended == [(TWO, ["a"])]
 
 
+def test_a_worker_that_has_left_all_is_looked_for_where_it_was_last() -> None:
+    """What comes in that place may not have been heard; a bye is something else."""
+    server = Server()
+    run(server, hello("a", ONE), {"left": "a", "target": ONE}, {"gone": "a"})
+    assert server.ended == [(ONE, ["a"])]
+
+
 def test_a_worker_that_said_bye_costs_no_login() -> None:
     """It has closed its connections, so nobody needs to look."""
     server = Server()

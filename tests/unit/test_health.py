@@ -1,11 +1,17 @@
 """Whether a server can be reached, how it refuses, when it is tried again."""
 
+import psycopg2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgdbpool.endpoint.health import Health, refusal_of
-from pgdbpool.errors import AuthenticationFailed, EndpointDown, TooManyConnections
+from pgdbpool.endpoint.health import Health, in_public, refusal_of
+from pgdbpool.errors import (
+    AuthenticationFailed,
+    CredentialError,
+    EndpointDown,
+    TooManyConnections,
+)
 
 AT = 'connection to server at "db1" (10.0.0.1), port 5432 failed: '
 REFUSED = OSError(f"{AT}Connection refused")
@@ -247,3 +253,47 @@ def test_a_kept_error_keeps_no_frames_alive() -> None:
 
     assert health.error is not None
     assert health.error.__traceback__ is None
+
+
+class RequestError(OSError):
+    """As libraries raise them, with all of a URL."""
+
+
+def with_code(error: Exception, code: object) -> Exception:
+    """Return an error as if a statement had failed with it, or somebody else's."""
+    if isinstance(error, psycopg2.Error):
+        error.__setstate__({"pgcode": code})  # type: ignore[attr-defined]
+    else:
+        error.pgcode = code  # type: ignore[attr-defined]
+    return error
+
+
+def caused(error: Exception) -> Exception:
+    """Return an error that has a cause, which it quotes."""
+    error.__cause__ = RequestError("t0ken")
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (psycopg2.OperationalError("Connection\nrefused"), "Connection refused"),
+        (psycopg2.InterfaceError("already closed"), "already closed"),
+        (TimeoutError("no answer within 2 s"), "no answer within 2 s"),
+        (ConnectionResetError(), "ConnectionResetError"),
+        (CredentialError("it answers nothing"), "it answers nothing"),
+        (caused(CredentialError("failed: t0ken")), "CredentialError"),
+        (psycopg2.ProgrammingError('missing "=" after "t0ken"'), "ProgrammingError"),
+        (RequestError("GET /v1?token=t0ken"), "RequestError"),
+        (LookupError("t0ken"), "LookupError"),
+        (
+            with_code(psycopg2.OperationalError("t0ken"), "58030"),
+            "OperationalError (58030)",
+        ),
+        (with_code(OSError("t0ken"), "P0001"), "OSError (P0001)"),
+        (with_code(LookupError("t0ken"), 7), "LookupError"),
+    ],
+)
+def test_in_public_only_connects_are_quoted(error: Exception, words: str) -> None:
+    """Of anything else the kind: statements, URLs and DSNs have secrets in them."""
+    assert in_public(error) == words
