@@ -142,6 +142,23 @@ def test_what_was_left_is_told(reaper: Reaper, made: Any) -> None:  # noqa: ANN4
     assert addresses(lines, "left") == {"10.0.0.2"}
 
 
+def test_a_name_with_one_server_is_told_by_itself(reaper: Reaper, made: Any) -> None:  # noqa: ANN401 - as above
+    """Where it leads when the worker has gone is the reaper's to find out."""
+    pool = made("host=db.invalid")
+    reaper.introduction.tell_of([pool])
+    reaper.heard()
+    at(pool, "10.0.0.1")
+    assert reaper.heard() == []
+    at(pool, "10.0.0.1", "10.0.0.2")
+    assert addresses(reaper.heard()) == {"10.0.0.1", "10.0.0.2"}
+    (host,) = {one.host for one in pool._roster.endpoints}
+    for _ in range(10):  # one answer alone may leave an address out
+        pool._resolved(host, frozenset({"10.0.0.1"}))
+    lines = reaper.heard()
+    assert addresses(lines) == {None}
+    assert addresses(lines, "left") == {"10.0.0.1", "10.0.0.2"}
+
+
 def test_a_pool_that_nobody_has_any_more_is_left(reaper: Reaper) -> None:
     """But not what another has, too."""
     pools = [ConnectionPool(f"host={host}") for host in ("a", "b", "b")]

@@ -2,6 +2,7 @@
 
 import _thread
 import json
+import math
 import re
 import socket
 import tempfile
@@ -20,7 +21,7 @@ from pgdbpool.snapshot import Holder, SessionState
 from pgdbpool.status import StatusApp
 from pgdbpool.status.history import Row
 from pgdbpool.status.server import Seen, Session
-from pgdbpool.status.service import Service, page_of
+from pgdbpool.status.service import LONG_HOLD, Service, page_of, state_of
 from pgdbpool.status.shown import Pools
 from tests import documentation
 from tests.unit.test_status_access import ELSEWHERE, LOCAL, ask, bearer
@@ -280,3 +281,15 @@ def test_all_that_programs_are_told_is_documented(service: Service) -> None:
     text = re.sub(r"```.*?```", "", manual, flags=re.DOTALL)
     told = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"`([^`]+)`", text))))
     assert (names_in(found) | set(fields)) - {"route"} <= told
+
+
+@pytest.mark.parametrize(
+    ("leak_warn_after", "shown"), [(None, LONG_HOLD), (2.5, 2.5), (math.inf, LONG_HOLD)]
+)
+def test_a_hold_is_long_by_a_measure_that_json_has(
+    leak_warn_after: float | None, shown: float
+) -> None:
+    """JSON has no infinity: the page could show nothing at all."""
+    state = state_of(ConnectionPool(leak_warn_after=leak_warn_after))
+    assert state["long_hold"] == shown
+    assert json.dumps(state, allow_nan=False)
